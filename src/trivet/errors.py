@@ -1,0 +1,146 @@
+"""Every error Trivet raises, in one tree: HTTP status, OpenAI code, whose fault, what to do about it.
+
+    TrivetError
+    ├── ConfigError            the operator's file or environment; never reaches a client
+    ├── BadRequestError   400  the client's body or headers
+    ├── AuthError         401  no key, or one that we do not know
+    ├── UnknownModelError 404  no target, policy or alias of that name
+    ├── CacheMissError    404  `x-trivet-cache: only`, and nothing is kept
+    ├── TooLargeError     413  a body over the limit
+    ├── LedgerError       503  the ledger cannot promise to keep an entry
+    ├── UpstreamError          a target did not answer as it should (its own status and words, where it gave any)
+    │   └── NotReadyError 503  a local model that is still being fetched or loaded
+    ├── DeadlineError     504  the client's own deadline passed
+    └── WeightsError           a model file that cannot be had or does not match its digest
+
+Not here: what a client sees as bytes (`wire/`). Each error says what happened, with numbers, and what to change.
+"""
+
+from typing import ClassVar, Literal
+
+from trivet.types import Fault
+
+Whose = Literal["client", "operator", "upstream", "trivet"]
+
+
+class TrivetError(Exception):
+    """The root: catch this to catch all of ours."""
+
+    status: int = 500
+    code: str = "internal_error"
+    kind: ClassVar[str] = "api_error"
+    """OpenAI's `type` of error."""
+    whose: Whose = "trivet"
+    retry_after_s: float | None = None
+
+    def fault(self) -> Fault:
+        """Give the error as a value for a Decision and an Entry."""
+        return Fault(status=self.status, code=self.code, message=str(self), whose=self.whose)
+
+
+class ConfigError(TrivetError):
+    """The configuration cannot be used. The message names the file, the line and what to write instead."""
+
+    code, whose = "bad_config", "operator"
+
+
+class BadRequestError(TrivetError):
+    """The request cannot be understood."""
+
+    status, code, kind, whose = 400, "invalid_request", "invalid_request_error", "client"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        if code:
+            self.code = code
+
+
+class AuthError(TrivetError):
+    """No key, or one that is not known here."""
+
+    status, code, kind, whose = 401, "invalid_api_key", "authentication_error", "client"
+
+
+class UnknownModelError(TrivetError):
+    """Nothing here is called that."""
+
+    status, code, kind, whose = 404, "model_not_found", "invalid_request_error", "client"
+
+    def __init__(self, model: str, *, known: tuple[str, ...]) -> None:
+        names = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+        super().__init__(f"No model, policy or alias is called {model[:200]!r} here. Known: {names or 'none'}.")
+
+
+class CacheMissError(TrivetError):
+    """Only a kept answer was allowed, and there is none."""
+
+    status, code, kind, whose = 404, "cache_miss", "invalid_request_error", "client"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"`x-trivet-cache: only` was asked for, and {why}. Ask again without it to call the model.")
+
+
+class TooLargeError(TrivetError):
+    """The body is over the limit."""
+
+    status, code, kind, whose = 413, "request_too_large", "invalid_request_error", "client"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The body is larger than {limit} bytes. Send less, or raise `server.max_body_bytes`.")
+
+
+class LedgerError(TrivetError):
+    """The ledger cannot promise to keep an entry, so nothing that costs money is started."""
+
+    status, code, whose = 503, "ledger_unavailable", "operator"
+    retry_after_s = 1.0
+
+
+class DeadlineError(TrivetError):
+    """The client's own deadline passed before an answer began."""
+
+    status, code, kind, whose = 504, "deadline_exceeded", "timeout_error", "client"
+
+    def __init__(self, deadline_ms: int) -> None:
+        super().__init__(f"No answer began within the {deadline_ms} ms of `x-trivet-deadline`. Allow more, or route to a faster target.")
+
+
+class UpstreamError(TrivetError):
+    """A target did not answer as it should.
+
+    Args:
+        body: the target's own error body, which goes to the client as it came (keys masked), if it sent one.
+        again: whether another target may be asked: False where the request itself is at fault.
+    """
+
+    status, code, whose = 502, "upstream_error", "upstream"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 502,
+        code: str = "upstream_error",
+        body: bytes | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+        again: bool = True,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+        self.body, self.headers, self.again = body, headers, again
+        self.retry_after_s = retry_after_s
+
+
+class NotReadyError(UpstreamError):
+    """A local model that is still being fetched or loaded; `message` tells how far it is."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message, status=503, code="model_loading", retry_after_s=retry_after_s)
+
+
+class WeightsError(TrivetError):
+    """A model file cannot be had from any source, or its bytes are not what its digest says."""
+
+    code, whose = "weights_unavailable", "operator"

@@ -1,0 +1,163 @@
+"""The seams: what a plugin can fill, and the one loader.
+
+A plugin is a package with an entry point in the seam's group; built-ins register the same way. Each group holds
+builders: plain functions that take settings and a `Kit`, and give back something that fills the protocol.
+`trivet.testing` has a conformance suite per seam: `class TestMine(ProviderSuite): ...`.
+
+Invariant: clock, randomness and connections come in through the `Kit`. What reaches for its own cannot be run in
+virtual time, so it cannot be simulated (tests/test_simulation.py).
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from trivet.errors import ConfigError
+from trivet.types import Candidate, Chunk, Entry, Hit, Hold, NearMiss, Policy, Request
+
+
+class Clock(Protocol):
+    """Time, passed in so that it can be virtual."""
+
+    def now_ns(self) -> int:
+        """Time of day: nanoseconds since 1970 UTC."""
+        ...
+
+    def mono_ns(self) -> int:
+        """For durations: nanoseconds that never go back."""
+        ...
+
+
+class Random(Protocol):
+    """Randomness, passed in so that a run can be repeated. `random.Random` and `random.SystemRandom` fill it."""
+
+    def random(self) -> float: ...
+    def getrandbits(self, k: int, /) -> int: ...
+
+
+class Dialer(Protocol):
+    """Opens connections: the one way out of the process, so that it can be watched, limited and simulated."""
+
+    async def __call__(
+        self, make: Callable[[], asyncio.Protocol], host: str, port: int, *, tls: ssl.SSLContext | None
+    ) -> tuple[asyncio.Transport, asyncio.Protocol]:
+        """Connect to `host:port` with TCP_NODELAY. Raises OSError (`ssl.SSLError` is one)."""
+        ...
+
+
+class Kit(NamedTuple):
+    """What a stage may need from outside, handed to every builder."""
+
+    clock: Clock
+    random: Random
+    dial: Dialer
+    home: Path
+    """Where state lives (`TRIVET_HOME`): ledger, keys; the directory exists."""
+    models: Path
+    """Where model files live; may not exist yet."""
+    tell: Callable[[str], None]
+    """A line for the operator (progress of a download, an engine restarted). Never secrets."""
+
+
+class Provider(Protocol):
+    """One target: a model at a place that answers requests. One module in `upstream/`, or in your own package.
+
+    A builder is `build(target: config.TargetSettings, kit: Kit) -> Provider`, registered in `trivet.provider`.
+    """
+
+    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """Yield the answer as it arrives: many chunks if `request.stream`, else one.
+
+        The end of the generator means that the answer is whole. Usage is always asked for and is on a chunk.
+        Closing the generator early must close the connection at once. Raises only `UpstreamError`.
+        """
+        ...
+
+    async def start(self) -> None:
+        """Get ready in the background (fetch weights, start an engine); returns at once. Called once."""
+        ...
+
+    def ready(self) -> str:
+        """Say why the target cannot answer yet ("loading, 40 %"), or "" if it can."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of everything: connections, child processes. May be called twice."""
+        ...
+
+
+class Cache(Protocol):
+    """Answers already known. A builder is `build(settings: config.CacheSettings, kit: Kit) -> Cache`."""
+
+    async def find(self, request: Request, policy: Policy) -> tuple[Hit | None, tuple[NearMiss, ...]]:
+        """Look for a kept answer. Never raises for a fault of its own: a cache that is broken is a miss."""
+        ...
+
+    async def keep(self, request: Request, policy: Policy, entry: Entry, body: bytes) -> None:
+        """Keep a whole answer (one `chat.completion`). Called only for answers that the policy lets be kept."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Router(Protocol):
+    """Which targets, in which order. A builder is `build(settings: config.Settings, kit: Kit) -> Router`."""
+
+    async def rank(self, request: Request, policy: Policy) -> tuple[Candidate, ...]:
+        """Order the policy's pool, best first: the first is asked, the others stand by.
+
+        Gives only targets of `policy.pool`; the probabilities are those of being put first and sum to 1.
+        """
+        ...
+
+
+class Store(Protocol):
+    """The ledger's store. A builder is `build(settings: config.LedgerSettings, kit: Kit) -> Store`."""
+
+    def reserve(self, request: Request) -> Hold | Awaitable[Hold]:
+        """Promise room for the entry of this request. Raises `LedgerError` when that cannot be promised."""
+        ...
+
+    def settle(self, hold: Hold | None, entry: Entry) -> Awaitable[None] | None:
+        """Accept the entry, exactly once per request, refused and cancelled ones too.
+
+        When the call returns, the entry survives the death of this process. An awaitable is returned where the
+        store promises more than that (a power cut) and needs to wait for it; it is awaited before the client
+        sees the end of the answer. Settling an id that is already kept changes nothing. Raises `LedgerError`.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Write out what is waiting."""
+        ...
+
+
+def load(group: str, name: str) -> Callable[..., Any]:
+    """Find the builder called `name` in an entry-point group such as `trivet.provider`.
+
+    Raises:
+        ConfigError: there is none of that name, two packages claim it, or its package cannot be imported.
+    """
+    found = entry_points(group=group, name=name)
+    if not found:
+        raise ConfigError(f"There is no {group} called {name!r}; installed: {', '.join(names(group)) or 'none'}.")
+    sources = {e.value for e in found}
+    if len(sources) > 1:
+        raise ConfigError(f"{group} {name!r} is claimed by {' and '.join(sorted(sources))}; uninstall one of them.")
+    entry = next(iter(found))
+    try:
+        builder: Callable[..., Any] = entry.load()
+    except ImportError as error:
+        raise ConfigError(f"{group} {name!r} ({entry.value}) cannot be imported: {error}.") from error
+    return builder
+
+
+def names(group: str) -> Sequence[str]:
+    """List what is installed for a seam, built-ins included."""
+    return sorted({e.name for e in entry_points(group=group)})
+
+
+Providers = Mapping[str, Provider]

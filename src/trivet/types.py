@@ -1,0 +1,306 @@
+"""The nouns of Trivet, frozen and without behaviour: start here.
+
+A request is *asked*, a decision is *chosen*, an outcome *happened*, an entry is *kept*:
+
+    Request  ->  Facts  ->  Decision  ->  Outcome  ->  Entry
+
+Not here: how any of them is made (`wire/` makes a Request, `pipeline.py` makes the rest).
+Invariants: money is a whole number of nano-dollars (1e-9 $) or `None` where it is not known, never a float and
+never a silent zero; times of day are nanoseconds since 1970 UTC; durations are nanoseconds of a monotonic clock.
+"""
+
+from typing import Literal, NewType
+
+import msgspec
+from msgspec import Raw, Struct
+
+Nanos = NewType("Nanos", int)
+"""Money: nano-dollars, 1e-9 $. One million is a tenth of a cent."""
+
+CacheWord = Literal["auto", "off", "refresh", "only"]
+"""`x-trivet-cache`: obey the policy; do not look and do not keep; do not look but keep; never call upstream."""
+
+Status = Literal["ok", "refused", "failed", "cancelled"]
+"""How a request ended: answered; refused by us; not answered by any target; the caller left."""
+
+
+class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Tokens of one answer, normalised once at the provider's edge.
+
+    Parts are *subsets*: `cached_tokens` and `cache_write_tokens` of `input_tokens`, `reasoning_tokens` of
+    `output_tokens`. Providers that report them apart (Anthropic) are added up before they get here.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+
+
+class Labels(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whom a request is attributed to, as the client says in `x-trivet-feature`, `-agent` and `-customer`."""
+
+    feature: str = ""
+    agent: str = ""
+    customer: str = ""
+
+
+class Controls(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a client asks of Trivet itself for one request: the `x-trivet-*` headers, or `trivet` in the body."""
+
+    cache: CacheWord = "auto"
+    namespace: str = ""
+    baseline: str = ""
+    report: bool | None = None
+    deadline_ms: int | None = None
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """One chat completion asked for: read once at the edge, never changed.
+
+    `fields` holds the top-level members of the body with their bytes as they came, so that what Trivet does not
+    know goes through unchanged; what it decides on stands beside it, decoded from those same members.
+    """
+
+    id: str
+    tenant: str
+    key_id: str = ""
+    model: str
+    fields: dict[str, Raw]
+    stream: bool = False
+    wants_usage: bool = False
+    temperature: float | None = None
+    n: int = 1
+    labels: Labels = Labels()
+    controls: Controls = Controls()
+    headers: tuple[tuple[str, str], ...] = ()
+    """Request headers that are passed on to the target as they came (lower-case names)."""
+    at_ns: int = 0
+    """Time of day at which the first byte of it was in our hands."""
+
+
+class CachePolicy(Struct, frozen=True, kw_only=True):
+    """`[policies.X.cache]`, compiled."""
+
+    mode: str
+    ttl_s: float
+    max_temperature: float
+    tools: bool
+    partition: tuple[str, ...]
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """A virtual model, compiled: the pool and the levers. A target named directly is a policy without levers."""
+
+    name: str
+    digest: str
+    pool: tuple[str, ...]
+    route: str = "fixed"
+    cache: CachePolicy | None = None
+    baseline: str | None = None
+    transparent: bool = False
+    """True for a target named directly: it gets that target, unchanged and uncached, and nothing is added."""
+
+
+class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A target that may answer, in the router's order, with what replay needs to be honest."""
+
+    target: str
+    score: float = 0.0
+    probability: float = 1.0
+    """With which the router would put this candidate first, given the same request (its propensity)."""
+
+
+class NearMiss(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A kept answer that was looked at and not served, and why."""
+
+    entry_id: str
+    kind: str
+    why: str
+    cosine: float | None = None
+    p_correct: float | None = None
+
+
+class Hit(Struct, frozen=True, kw_only=True):
+    """A kept answer that may be served: one whole `chat.completion` as JSON, as it was first given."""
+
+    kind: Literal["exact", "semantic"]
+    body: bytes
+    usage: Usage | None
+    origin_id: str
+    """Id of the Entry whose answer this is."""
+    target: str
+    """The target that gave the answer first."""
+    age_ms: int
+    cosine: float | None = None
+    p_correct: float | None = None
+
+
+class Hold(Struct, frozen=True, kw_only=True):
+    """Room that the store has promised: for one Entry, and (with budgets) for the most the request can cost."""
+
+    request_id: str
+    nanos: int = 0
+
+
+class Fault(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error as a value: what goes to the client and into the Entry."""
+
+    status: int
+    code: str
+    message: str
+    whose: Literal["client", "operator", "upstream", "trivet"]
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """All that was looked up before deciding; `decide` sees nothing else."""
+
+    hold: Hold | None = None
+    hit: Hit | None = None
+    near: tuple[NearMiss, ...] = ()
+    ranked: tuple[Candidate, ...] = ()
+    fault: Fault | None = None
+    """Why the request cannot be admitted (no such model, no room in the ledger, bad input), if it cannot."""
+
+
+class Serve(Struct, frozen=True, tag="serve"):
+    """Answer from what is already known."""
+
+    hit: Hit
+
+
+class Call(Struct, frozen=True, tag="call"):
+    """Ask these targets, in this order, until one answers."""
+
+    targets: tuple[Candidate, ...]
+
+
+class Refuse(Struct, frozen=True, tag="refuse"):
+    """Do not answer, and say why."""
+
+    fault: Fault
+
+
+Decision = Serve | Call | Refuse
+
+
+class Opened(Struct, frozen=True):
+    """How the connection to a target came to be."""
+
+    connect_ns: int
+    """Name look-up, connect and TLS; 0 where an open connection was used again."""
+
+
+class Chunk(Struct, frozen=True):
+    """A piece of an answer: one JSON document as the wire has it, and what Trivet read off it.
+
+    A streamed answer is many `chat.completion.chunk`s; an answer that is not streamed is one `chat.completion`.
+    """
+
+    data: bytes
+    speaks: bool = False
+    """It carries content (text, reasoning, refusal, tool call), so it is past the point of failing over."""
+    finish: str | None = None
+    """A `finish_reason` it carries: stop, length, tool_calls, content_filter, ..."""
+    usage: Usage | None = None
+    model: str | None = None
+    """The model that the target says it answered with."""
+    opened: Opened | None = None
+    """On the first chunk of an answer: how its connection was made."""
+
+
+class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One target asked, whether it answered or not."""
+
+    target: str
+    status: Literal["ok", "failed", "cancelled"]
+    started_ns: int
+    """After the request arrived."""
+    took_ns: int
+    connect_ns: int = 0
+    error: str = ""
+    http_status: int = 0
+
+
+class Timing(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The anatomy of one latency, in nanoseconds since the request arrived, except `connect_ns`; 0: not reached."""
+
+    auth_ns: int = 0
+    look_ns: int = 0
+    """Hold, cache look-up and route were done (`cache_ns` of it for the cache)."""
+    cache_ns: int = 0
+    route_ns: int = 0
+    connect_ns: int = 0
+    first_byte_ns: int = 0
+    ttft_ns: int = 0
+    """The first chunk with content was handed to the edge."""
+    total_ns: int = 0
+
+
+class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What happened."""
+
+    status: Status
+    http_status: int
+    target: str = ""
+    model: str = ""
+    """The model named in the answer; prices go by it."""
+    finish: str = ""
+    fault: Fault | None = None
+    usage: Usage | None = None
+    usage_estimated: bool = False
+    """The target did not report usage (an answer cut short): the tokens are counted off what was relayed."""
+    cost_nanos: Nanos | None = None
+    cost_unknown: str = ""
+    """Why `cost_nanos` is None, where tokens were (or may have been) spent at a price that is not known."""
+    timing: Timing = Timing()
+    attempts: tuple[Attempt, ...] = ()
+    chunks: int = 0
+
+
+class Baseline(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The counterfactual: what the declared baseline would have cost."""
+
+    target: str
+    cost_nanos: Nanos | None = None
+    estimated: bool = False
+    why_unknown: str = ""
+
+
+class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the ledger keeps of one request: appended once, never changed. No prompt and no answer text is in it."""
+
+    id: str
+    at_ns: int
+    tenant: str
+    key_id: str = ""
+    model: str = ""
+    """As asked for."""
+    policy: str = ""
+    policy_digest: str = ""
+    stream: bool = False
+    labels: Labels = Labels()
+    cache_word: CacheWord = "auto"
+    decision: Literal["serve", "call", "refuse", "none"] = "none"
+    """`none`: it ended before anything was decided (the caller left while we were looking)."""
+    reason: str = ""
+    candidates: tuple[Candidate, ...] = ()
+    """Everything that could have answered, in the router's order; the choice is the first."""
+    near: tuple[NearMiss, ...] = ()
+    cache: str = ""
+    """off, bypass, miss, exact, semantic."""
+    cache_key: str = ""
+    hit_of: str = ""
+    """Id of the Entry whose answer was served."""
+    hit_age_ms: int = 0
+    price_version: str = ""
+    embedder_digest: str = ""
+    router_digest: str = ""
+    outcome: Outcome
+    baseline: Baseline | None = None
+    saved: dict[str, Nanos] = msgspec.field(default_factory=dict)
+    """By lever; sums to baseline minus cost, exactly. Empty where either is not known."""
+    v: int = 1
