@@ -1,6 +1,7 @@
 """Every error Trivet raises, in one tree: HTTP status, OpenAI code, whose fault, what to do about it.
 
     TrivetError
+    ├── RefusedError           a decision not to answer, as an error: any of those below, as a value
     ├── ConfigError            the operator's file or environment; never reaches a client
     ├── BadRequestError   400  the client's body or headers
     ├── AuthError         401  no key, or one that we do not know
@@ -16,7 +17,7 @@
 Not here: what a client sees as bytes (`wire/`). Each error says what happened, with numbers, and what to change.
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from trivet.types import Fault
 
@@ -28,14 +29,26 @@ class TrivetError(Exception):
 
     status: int = 500
     code: str = "internal_error"
-    kind: ClassVar[str] = "api_error"
+    kind: str = "api_error"
     """OpenAI's `type` of error."""
     whose: Whose = "trivet"
     retry_after_s: float | None = None
 
     def fault(self) -> Fault:
         """Give the error as a value for a Decision and an Entry."""
-        return Fault(status=self.status, code=self.code, message=str(self), whose=self.whose)
+        param = getattr(self, "param", None) or ""
+        return Fault(
+            status=self.status, code=self.code, message=str(self), whose=self.whose, kind=self.kind, param=param
+        )
+
+
+class RefusedError(TrivetError):
+    """A decision not to answer, as an error: made of the Fault that the decision holds."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.status, self.code, self.kind, self.whose = fault.status, fault.code, fault.kind, fault.whose
+        self.param = fault.param or None
 
 
 class ConfigError(TrivetError):
@@ -103,7 +116,10 @@ class DeadlineError(TrivetError):
     status, code, kind, whose = 504, "deadline_exceeded", "timeout_error", "client"
 
     def __init__(self, deadline_ms: int) -> None:
-        super().__init__(f"No answer began within the {deadline_ms} ms of `x-trivet-deadline`. Allow more, or route to a faster target.")
+        super().__init__(
+            f"No answer began within the {deadline_ms} ms of `x-trivet-deadline`. "
+            "Allow more, or route to a faster target."
+        )
 
 
 class UpstreamError(TrivetError):

@@ -103,6 +103,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     baseline: str | None = None
     transparent: bool = False
     """True for a target named directly: it gets that target, unchanged and uncached, and nothing is added."""
+    model: str = ""
+    """For a wildcard target: the name that its provider is asked for."""
 
 
 class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -153,6 +155,10 @@ class Fault(Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str
     message: str
     whose: Literal["client", "operator", "upstream", "trivet"]
+    kind: str = "api_error"
+    """OpenAI's `type` of error."""
+    param: str = ""
+    """The field or header at fault."""
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -192,6 +198,8 @@ class Opened(Struct, frozen=True):
 
     connect_ns: int
     """Name look-up, connect and TLS; 0 where an open connection was used again."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Of the target's answer, those that are passed on to the client (lower-case names)."""
 
 
 class Chunk(Struct, frozen=True):

@@ -1,0 +1,59 @@
+"""The one function that makes cache keys: the whole of what can change an answer, and whose answer it is.
+
+Not here: whether a request may be looked up or kept (`pipeline.py` decides by the policy).
+Invariants: a key cannot be made without a tenant; nothing of the request is left out but how it is delivered
+(`stream`, `stream_options`); text is never normalised. Two requests share a key only if they are the same JSON value:
+the order of members and the spelling of a character (`\\u00e9` or `é`) are all that may differ.
+"""
+
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from trivet.types import Policy, Request
+
+_DELIVERY = frozenset({"stream", "stream_options"})
+_ANSWERING_HEADERS = ("openai-", "anthropic-")
+"""Of the headers that are passed on, those that can change what is answered (betas, organisation, project)."""
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class KeyParts(Struct, frozen=True, kw_only=True, array_like=True):
+    """Everything that a key is made of; every part is required, so none can be forgotten."""
+
+    version: int
+    tenant: str
+    policy: str
+    policy_digest: str
+    namespace: str
+    partition: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...]
+    body: dict[str, Any]
+
+
+def fingerprint(request: Request, policy: Policy) -> bytes | None:
+    """Make the key of a request: 32 bytes; None if its body cannot be written one way only (then it is not cached).
+
+    A keyed digest is not needed: keys never leave the process but in the Entry, and a tenant's name is in each.
+    """
+    assert policy.cache is not None
+    labels = request.labels
+    values = {"customer": labels.customer, "feature": labels.feature, "agent": labels.agent}
+    try:
+        body = {n: msgspec.json.decode(v) for n, v in request.fields.items() if n not in _DELIVERY}
+        parts = KeyParts(
+            version=1,
+            tenant=request.tenant,
+            policy=policy.name,
+            policy_digest=policy.digest,
+            namespace=request.controls.namespace,
+            partition=tuple((name, values[name]) for name in policy.cache.partition),
+            headers=tuple(h for h in request.headers if h[0].startswith(_ANSWERING_HEADERS)),
+            body=body,
+        )
+        return blake2b(_encode(parts), digest_size=32).digest()
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
+        return None  # lone surrogates, 1e400, a thousand nested lists: legal to pass on, not safe to compare

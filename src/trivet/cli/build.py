@@ -1,0 +1,78 @@
+"""From settings to stages: everything is built here, once, and handed on.
+
+Not here: what any stage does. Built-ins come through the same entry points as a plugin's.
+"""
+
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from random import SystemRandom
+
+from trivet.config import Settings, home, models_folder
+from trivet.errors import ConfigError
+from trivet.ledger.prices import Prices
+from trivet.pipeline import Stages
+from trivet.routing.policies import Policies
+from trivet.seams import Kit, Provider, load
+from trivet.upstream.http import dial
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    now_ns = staticmethod(time.time_ns)
+    mono_ns = staticmethod(time.monotonic_ns)
+
+
+def kit(settings: Settings, env: Mapping[str, str], *, tell: Callable[[str], None]) -> Kit:
+    """Gather what stages need from outside; makes the home folder, readable by its owner alone."""
+    folder = home(env)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot make {folder}: {error.strerror or error}. Set TRIVET_HOME to a folder that you can write to."
+        ) from error
+    return Kit(
+        clock=SystemClock(),
+        random=SystemRandom(),
+        dial=dial,
+        home=folder,
+        models=models_folder(settings, env),
+        tell=tell,
+    )
+
+
+def ledger_folder(settings: Settings, folder: Path) -> Path:
+    """Say where the ledger is."""
+    return Path(settings.ledger.path).expanduser() if settings.ledger.path else folder / "ledger"
+
+
+@asynccontextmanager
+async def stages(settings: Settings, kit: Kit) -> AsyncGenerator[Stages, None]:
+    """Build every stage, and close them in the reverse order.
+
+    Raises:
+        ConfigError: a plugin that is named is not there, or cannot be built from its settings.
+    """
+    async with AsyncExitStack() as opened:
+        store = load("trivet.store", settings.ledger.store)(settings.ledger, kit)
+        opened.push_async_callback(store.aclose)
+        cache = load("trivet.cache", settings.cache.kind)(settings.cache, kit)
+        opened.push_async_callback(cache.aclose)
+        routes = {"fixed"} | {policy.route for policy in settings.policies.values()}
+        routers = {name: load("trivet.router", name)(settings, kit) for name in sorted(routes)}
+        providers: dict[str, Provider] = {}
+        for name, target in settings.targets.items():
+            providers[name] = provider = load("trivet.provider", target.provider)(target, kit)
+            opened.push_async_callback(provider.aclose)
+        yield Stages(
+            policies=Policies(settings),
+            cache=cache,
+            routers=routers,
+            providers=providers,
+            store=store,
+            prices=Prices(settings.targets),
+            clock=kit.clock,
+        )

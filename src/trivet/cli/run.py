@@ -1,0 +1,137 @@
+"""`trivet run -- python app.py`: an unchanged program, with its calls going through the gateway.
+
+Not here: the gateway (`gateway.py` finds or starts it) and the numbers of the last line (`ledger/report.py`).
+Invariants: only the child's environment is changed; its standard streams are the caller's, its exit code is ours, and
+signals reach it; what we start, we stop.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from trivet.cli import gateway
+from trivet.cli.text import cost, dollars
+from trivet.config import home, load
+
+PLACEHOLDER = "trivet-local"
+"""The clients insist on a key, also where the gateway does not."""
+
+_PASSED_ON = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+)
+_FROM_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
+
+
+@click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="For a gateway that is started.  [default: trivet.toml]"
+)
+@click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def command(ctx: click.Context, config: Path | None, program: tuple[str, ...]) -> None:
+    """Run a program with its OpenAI and Anthropic calls going through the gateway.
+
+    Uses the gateway that answers at TRIVET_URL or http://127.0.0.1:8088, or starts one for as long as the program
+    runs. Sets OPENAI_BASE_URL, OPENAI_API_BASE, ANTHROPIC_BASE_URL and, if it is not set, OPENAI_API_KEY, for the
+    program only. Ends with the program's exit code; the last line, on stderr, says what it cost.
+
+    \b
+    Examples:
+      trivet run -- python app.py
+      trivet run --config trivet.toml -- pytest -q tests/live
+    """
+    since_ns = time.time_ns()
+    found = None if config else gateway.find(os.environ)
+    arguments = ["--config", str(config)] if config else []
+    with nullcontext(found) if found else gateway.started(arguments, tell=_tell) as url:
+        code = run(program, environment(url, os.environ))
+    _closing_line(url, config, since_ns=since_ns)
+    ctx.exit(code)
+
+
+def environment(url: str, env: Mapping[str, str]) -> dict[str, str]:
+    """Make the child's environment: the clients' own variables point at the gateway, and no proxy is in between."""
+    own = {
+        "OPENAI_BASE_URL": f"{url}/v1",
+        "OPENAI_API_BASE": f"{url}/v1",  # the name that older clients and LangChain read
+        "ANTHROPIC_BASE_URL": url,
+        "OPENAI_API_KEY": env.get("OPENAI_API_KEY") or PLACEHOLDER,
+    }
+    near = {name: ",".join(filter(None, [env.get(name), "127.0.0.1,localhost"])) for name in ("NO_PROXY", "no_proxy")}
+    return {**env, **own, **near}
+
+
+def run(program: tuple[str, ...], env: Mapping[str, str]) -> int:
+    """Run a program to its end and give its exit code, as a shell would: 128 + n if signal n ended it."""
+    with _signals_passed_on() as passing:
+        try:
+            child = subprocess.Popen(program, env=env)
+        except FileNotFoundError:
+            _tell(f"There is no program {program[0]!r}.")
+            return 127
+        except OSError as error:
+            _tell(f"{program[0]!r} cannot be run: {error.strerror}.")
+            return 126
+        passing.to(child)
+        code = child.wait()
+    return 128 - code if code < 0 else code
+
+
+class _Passing:
+    """Signals on their way to the child; those that come before it runs are kept for it."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+
+    def take(self, number: int, _frame: FrameType | None) -> None:
+        # What is typed on the terminal reaches the child by itself; twice would be once too often.
+        if number in _FROM_KEYBOARD and _has_keyboard():
+            return
+        if self._child is None:
+            self._early.append(number)
+        else:
+            self._child.send_signal(number)
+
+    def to(self, child: "subprocess.Popen[bytes]") -> None:
+        self._child = child
+        while self._early:
+            child.send_signal(self._early.pop(0))
+
+
+@contextmanager
+def _signals_passed_on() -> Generator[_Passing, None, None]:
+    passing = _Passing()
+    before = {number: signal.signal(number, passing.take) for number in _PASSED_ON}
+    try:
+        yield passing
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _has_keyboard() -> bool:
+    """Say whether what is typed on the terminal goes to our process group, and so to the child too."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def _tell(line: str) -> None:
+    click.echo(f"trivet: {line}", err=True)

@@ -1,0 +1,148 @@
+"""Questions to the ledger: the one query layer, so that page, command line and API cannot disagree.
+
+Not here: how answers are shown. Times are nanoseconds UTC, `since_ns <= at_ns < until_ns`.
+What processes that died left behind is caught up first. What living processes settled in the last moments (about
+50 ms) may not be in yet: ask again, or close them, to see it.
+Invariants: the total is the sum of the rows, to the nano-dollar; what is not known is counted, never added as 0.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from trivet.errors import LedgerError
+from trivet.ledger.sqlite import catch_up
+from trivet.ledger.tables import FILE, connect, open_tables
+from trivet.types import Entry, Nanos
+
+By = Literal["policy", "target", "model", "tenant", "key", "feature", "agent", "customer", "status", "cache"]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """All requests of one policy, target, ..."""
+
+    name: str
+    requests: int = 0
+    ok: int = 0
+    refused: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    hits: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost_nanos: Nanos | None = Nanos(0)
+    """Of those whose cost is known; None where none is, though money was spent."""
+    unknown_costs: int = 0
+    """Requests that cost something, and nobody knows how much."""
+    baseline_nanos: Nanos | None = None
+    """Of those that have a known one; None where none has."""
+    saved_nanos: Nanos | None = None
+    """Baseline minus cost, over the requests where both are known."""
+    ttft_p50_ns: int | None = None
+    ttft_p95_ns: int | None = None
+    total_p50_ns: int | None = None
+    """Of the requests that were answered."""
+
+
+class Report(NamedTuple):
+    """The rows, dearest first, and their sum."""
+
+    rows: list[Row]
+    total: Row
+
+
+# One name for each way of grouping, chosen by a parameter: no SQL is ever put together from values.
+_CHOSEN = """
+    WITH chosen AS (
+        SELECT CASE :by
+            WHEN 'policy' THEN policy WHEN 'target' THEN target WHEN 'model' THEN model WHEN 'tenant' THEN tenant
+            WHEN 'key' THEN key_id WHEN 'feature' THEN feature WHEN 'agent' THEN agent WHEN 'customer' THEN customer
+            WHEN 'status' THEN status WHEN 'cache' THEN cache ELSE '' END AS name,
+            status, decision, input_tokens, output_tokens, cached_tokens, cost_nanos, cost_unknown, baseline_nanos,
+            saved_nanos, ttft_ns, total_ns
+        FROM entries WHERE at_ns >= :since_ns AND at_ns < :until_ns
+    )
+"""
+_SUMS = (
+    _CHOSEN
+    + """
+    SELECT name, count(*) AS requests,
+        sum(status = 'ok') AS ok, sum(status = 'refused') AS refused,
+        sum(status = 'failed') AS failed, sum(status = 'cancelled') AS cancelled,
+        sum(decision = 'serve') AS hits,
+        coalesce(sum(input_tokens), 0) AS input_tokens, coalesce(sum(output_tokens), 0) AS output_tokens,
+        coalesce(sum(cached_tokens), 0) AS cached_tokens,
+        CASE WHEN sum(cost_nanos) IS NULL AND sum(cost_unknown) = 0 THEN 0 ELSE sum(cost_nanos) END AS cost_nanos,
+        sum(cost_unknown) AS unknown_costs,
+        sum(baseline_nanos) AS baseline_nanos, sum(saved_nanos) AS saved_nanos
+    FROM chosen GROUP BY name ORDER BY cost_nanos DESC, requests DESC, name
+    """
+)
+# Nearest rank: the smallest value that at least that share of the values do not exceed.
+_RANKED = (
+    _CHOSEN
+    + """,
+    measured AS (
+        SELECT name, CASE :what WHEN 'ttft' THEN ttft_ns WHEN status = 'ok' THEN total_ns END AS value FROM chosen
+    ),
+    ranked AS (
+        SELECT name, value, row_number() OVER (PARTITION BY name ORDER BY value) AS nth,
+            count(*) OVER (PARTITION BY name) AS n
+        FROM measured WHERE value IS NOT NULL
+    )
+    SELECT name, min(value) FILTER (WHERE nth * 100 >= n * 50) AS p50,
+        min(value) FILTER (WHERE nth * 100 >= n * 95) AS p95
+    FROM ranked GROUP BY name
+    """
+)
+
+
+def usage(path: Path, *, since_ns: int, until_ns: int, by: By, tell: Callable[[str], None]) -> Report:
+    """Add up the requests of a time, grouped. Raises `LedgerError`: there is no ledger at `path`, or not a sound one."""
+    with _opened(path, tell) as db:
+        db.execute("BEGIN")  # all the queries see the same entries
+        asked = {"since_ns": since_ns, "until_ns": until_ns}
+        rows = _rows(db, {"by": by, **asked})
+        total = _rows(db, {"by": "", **asked})
+    return Report(rows, total[0] if total else Row(name=""))
+
+
+def entries(path: Path, *, since_ns: int, until_ns: int, limit: int, tell: Callable[[str], None]) -> list[Entry]:
+    """Give the newest entries of a time, newest first. Raises `LedgerError` as `usage` does."""
+    with _opened(path, tell) as db:
+        found = db.execute(
+            "SELECT entry FROM entries WHERE at_ns >= ? AND at_ns < ? ORDER BY at_ns DESC, seq DESC LIMIT ?",
+            (since_ns, until_ns, limit),
+        ).fetchall()
+    decode = msgspec.msgpack.Decoder(Entry).decode
+    return [decode(blob) for (blob,) in found]
+
+
+@contextmanager
+def _opened(path: Path, tell: Callable[[str], None]) -> Iterator[sqlite3.Connection]:
+    if not path.is_dir():
+        raise LedgerError(f"There is no ledger at {path}: nothing has been recorded there.")
+    try:
+        catch_up(path, tell=tell)
+        with closing(open_tables(path / FILE, connect)) as db:
+            db.execute("PRAGMA query_only = ON")
+            yield db
+    except (sqlite3.Error, OSError) as error:
+        raise LedgerError(f"The ledger {path} cannot be read: {error}.") from error
+
+
+def _rows(db: sqlite3.Connection, asked: dict[str, str | int]) -> list[Row]:
+    sums = db.execute(_SUMS, asked)
+    columns = [column[0] for column in sums.description]
+    found = [dict(zip(columns, values, strict=True)) for values in sums]
+    first = {name: (p50, p95) for name, p50, p95 in db.execute(_RANKED, {"what": "ttft", **asked})}
+    whole = {name: p50 for name, p50, _ in db.execute(_RANKED, {"what": "total", **asked})}
+    for row in found:
+        row["ttft_p50_ns"], row["ttft_p95_ns"] = first.get(row["name"], (None, None))
+        row["total_p50_ns"] = whole.get(row["name"])
+    return [Row(**row) for row in found]

@@ -1,0 +1,469 @@
+"""The path of one request, top to bottom: look, decide, act, settle.
+
+This file calls the stages; no stage calls another stage, or back into this file.
+
+Invariants:
+- every request leaves exactly one Entry, also when it is refused, fails, or the caller hangs up;
+- the Entry is kept before the last piece of the answer goes out, so what a client saw finished is in the ledger;
+- `decide` is pure: replay asks "what if?" with the very function that served the request.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from msgspec.structs import replace
+
+from trivet.errors import BadRequestError, CacheMissError, DeadlineError, RefusedError, TrivetError, UpstreamError
+from trivet.ledger.prices import Cost, Prices
+from trivet.routing.policies import Policies
+from trivet.seams import Cache, Clock, Provider, Router, Store
+from trivet.types import (
+    Attempt,
+    Baseline,
+    Call,
+    Chunk,
+    Decision,
+    Entry,
+    Facts,
+    Fault,
+    Hit,
+    Nanos,
+    NearMiss,
+    Outcome,
+    Policy,
+    Refuse,
+    Request,
+    Serve,
+    Status,
+    Timing,
+    Usage,
+)
+from trivet.wire.answer import join, split
+
+MAX_KEPT_BYTES = 8 * 1024 * 1024
+"""Of one streamed answer that is gathered for the cache; a longer one is relayed and not kept."""
+
+
+class Stages(NamedTuple):
+    """What a request passes through, built once (`cli/build.py`) and handed on."""
+
+    policies: Policies
+    cache: Cache
+    routers: Mapping[str, Router]
+    providers: Mapping[str, Provider]
+    store: Store
+    prices: Prices
+    clock: Clock
+
+
+@dataclass(slots=True)
+class Try:
+    """One target being asked."""
+
+    target: str
+    started_ns: int
+    connect_ns: int = 0
+    spoke: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is known of one request so far; it becomes the Entry. The edge reads it for headers."""
+
+    request: Request
+    began_ns: int
+    """Monotonic, when the request arrived; all other times here are after it."""
+    fault: Fault | None = None
+    """Why the edge cannot take the request at all (no key, bad JSON), if it cannot."""
+    policy: Policy | None = None
+    facts: Facts = field(default_factory=Facts)
+    cache: str = "off"
+    decision: Decision | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    target: str = ""
+    opened_headers: tuple[tuple[str, str], ...] = ()
+    auth_ns: int = 0
+    cache_ns: int = 0
+    look_ns: int = 0
+    connect_ns: int = 0
+    first_byte_ns: int = 0
+    ttft_ns: int = 0
+    engine_ns: int = 0
+    chunks: int = 0
+    out_bytes: int = 0
+    finish: str = ""
+    model: str = ""
+    usage: Usage | None = None
+    gathered: list[bytes] | None = None
+    """The answer's documents, where the cache may keep them."""
+    error: BaseException | None = None
+    expired: bool = False
+    """The client's deadline passed; the cancellation that follows is ours."""
+    sent: bool = False
+    """The edge has sent the last byte, or is about to."""
+    entry: Entry | None = None
+    """Set once it is kept: all chunks after that are the end of the answer."""
+
+    def count(self, chunk: Chunk, now_ns: int) -> None:
+        """Note what a chunk of the answer says."""
+        self.chunks += 1
+        self.out_bytes += len(chunk.data)
+        if not self.first_byte_ns:
+            self.first_byte_ns = now_ns
+        if chunk.speaks and not self.ttft_ns:
+            self.ttft_ns = now_ns
+        self.finish = chunk.finish or self.finish
+        self.model = chunk.model or self.model
+        self.usage = chunk.usage or self.usage
+        if self.gathered is not None:
+            self.gathered.append(chunk.data)
+            if self.out_bytes > MAX_KEPT_BYTES:
+                self.gathered = None
+
+
+async def answer(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
+    """Answer one request: yield the pieces as they come, and leave one Entry.
+
+    Raises:
+        TrivetError: there is no answer, or not all of it; `tally.entry` says the same.
+    """
+    ending: list[Chunk] = []
+    timer = _start_deadline(tally)
+    try:
+        tally.facts = await look(tally, stages)
+        tally.decision = decide(tally.request, tally.facts, tally.policy)
+        async with aclosing(act(tally, stages)) as chunks:
+            async for chunk in chunks:
+                tally.count(chunk, stages.clock.mono_ns() - tally.began_ns)
+                if timer is not None and chunk.speaks:
+                    timer.cancel()
+                if chunk.finish or chunk.usage:
+                    ending.append(chunk)  # goes out only when the Entry is kept
+                    continue
+                while ending:  # it was the end of one choice of several
+                    yield ending.pop(0)
+                yield chunk
+    except asyncio.CancelledError as error:
+        if not tally.expired:
+            tally.error = error
+            raise
+        tally.error = DeadlineError(tally.request.controls.deadline_ms or 0)
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()  # the deadline's cancellation ends here, as an error with words
+        raise tally.error from None
+    except BaseException as error:
+        tally.error = error
+        raise
+    finally:
+        if timer is not None:
+            timer.cancel()
+        # No await stands between here and the store's acceptance, and what the store still waits for is shielded:
+        # a caller that hangs up cancels us, and that is when the entry matters most.
+        await shielded(settle(tally, stages))
+    await keep(tally, stages)
+    for chunk in ending:
+        yield chunk
+
+
+# ---- look: the only I/O before the answer ----------------------------------------------------------------------------
+
+
+async def look(tally: Tally, stages: Stages) -> Facts:
+    """Gather all that deciding needs: room in the ledger, a kept answer, the targets in order."""
+    if tally.fault is not None:
+        return Facts(fault=tally.fault)
+    request = tally.request
+    try:
+        tally.policy = policy = stages.policies.find(request.model)
+        if request.controls.baseline and request.controls.baseline not in stages.providers:
+            raise BadRequestError(
+                f"x-trivet-baseline names {request.controls.baseline!r}, which is no target here.",
+                param="x-trivet-baseline",
+            )
+        hold = stages.store.reserve(request)
+        if isinstance(hold, Awaitable):
+            hold = await hold
+        hit: Hit | None = None
+        near: tuple[NearMiss, ...] = ()
+        tally.cache = cache_use(request, policy)
+        if tally.cache == "miss":  # so far
+            hit, near = await stages.cache.find(request, policy)
+            tally.cache = hit.kind if hit else "miss"
+            tally.cache_ns = stages.clock.mono_ns() - tally.began_ns
+        ranked = () if hit else await stages.routers[policy.route].rank(request, policy)
+    except TrivetError as error:
+        return Facts(fault=error.fault())
+    tally.look_ns = stages.clock.mono_ns() - tally.began_ns
+    return Facts(hold=hold, hit=hit, near=near, ranked=ranked)
+
+
+def cache_use(request: Request, policy: Policy) -> str:
+    """Say how the cache takes part: `off`, `bypass` (not this request), `refresh` (keep only), `miss` (look, keep)."""
+    if policy.cache is None:
+        return "off"
+    word = request.controls.cache
+    temperature = 1.0 if request.temperature is None else request.temperature  # 1 is the providers' default
+    if word == "off" or request.n != 1 or temperature > policy.cache.max_temperature:
+        return "bypass"
+    return "refresh" if word == "refresh" else "miss"
+
+
+# ---- decide: no clock, no I/O, no randomness ------------------------------------------------------------------------
+
+
+def decide(request: Request, facts: Facts, policy: Policy | None) -> Decision:
+    """Choose: serve what is known, call a target, or refuse."""
+    if facts.fault is not None:
+        return Refuse(facts.fault)
+    if facts.hit is not None:
+        return Serve(facts.hit)
+    assert policy is not None
+    if request.controls.cache == "only":
+        why = {"off": f"the cache of {policy.name!r} is off", "bypass": "this request is not one the cache takes"}
+        error = CacheMissError(why.get(cache_use(request, policy), "no answer to this request is kept"))
+        return Refuse(error.fault())
+    return Call(facts.ranked)
+
+
+# ---- act: the answer ----------------------------------------------------------------------------------------------
+
+
+async def act(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
+    """Do what was decided, and yield the answer."""
+    decision = tally.decision
+    if isinstance(decision, Refuse):
+        raise RefusedError(decision.fault)
+    if isinstance(decision, Serve):
+        hit, request = decision.hit, tally.request
+        tally.target = hit.target
+        if not request.stream:
+            yield Chunk(hit.body, speaks=True, finish="stop", usage=hit.usage)
+            return
+        for chunk in split(hit.body, usage=request.wants_usage):
+            yield chunk
+        return
+    assert isinstance(decision, Call)
+    assert tally.policy is not None
+    if tally.cache in ("miss", "refresh"):
+        tally.gathered = []
+    request = replace(tally.request, model=tally.policy.model) if tally.policy.model else tally.request
+    for candidate in decision.targets:
+        last = candidate is decision.targets[-1]
+        attempt = Try(candidate.target, stages.clock.mono_ns() - tally.began_ns)
+        tally.target = candidate.target
+        waiting: list[Chunk] = []
+        try:
+            async with aclosing(stages.providers[candidate.target].stream(request)) as chunks:
+                async for chunk in chunks:
+                    if chunk.opened is not None:
+                        attempt.connect_ns = chunk.opened.connect_ns
+                        tally.opened_headers = chunk.opened.headers
+                    if not attempt.spoke:
+                        if not chunk.speaks and not last:
+                            waiting.append(chunk)  # a role alone binds us to nobody: the next target may still answer
+                            continue
+                        attempt.spoke = chunk.speaks
+                        tally.connect_ns = attempt.connect_ns
+                        while waiting:
+                            yield waiting.pop(0)
+                    yield chunk
+            while waiting:
+                yield waiting.pop(0)
+        except UpstreamError as error:
+            _end(tally, attempt, stages.clock, error=error)
+            if attempt.spoke or last or not error.again:
+                raise
+        except BaseException as error:  # cancelled, or the caller let go of the generator
+            _end(tally, attempt, stages.clock, error=error)
+            raise
+        else:
+            _end(tally, attempt, stages.clock)
+            return
+
+
+def _end(tally: Tally, attempt: Try, clock: Clock, *, error: BaseException | None = None) -> None:
+    took_ns = clock.mono_ns() - tally.began_ns - attempt.started_ns
+    tally.engine_ns = took_ns
+    failed = isinstance(error, Exception)
+    tally.attempts.append(
+        Attempt(
+            target=attempt.target,
+            status="ok" if error is None else "failed" if failed else "cancelled",
+            started_ns=attempt.started_ns,
+            took_ns=took_ns,
+            connect_ns=attempt.connect_ns,
+            error="" if error is None or not failed else str(error)[:500],
+            http_status=error.status if isinstance(error, UpstreamError) else 0,
+        )
+    )
+
+
+# ---- settle: one Entry ----------------------------------------------------------------------------------------------
+
+
+def settle(tally: Tally, stages: Stages) -> Awaitable[None] | None:
+    """Make the Entry of what happened and have it kept; gives what is still to be waited for, if anything."""
+    request, policy = tally.request, tally.policy
+    called = bool(tally.attempts)
+    usage, estimated = _usage(tally)
+    cost = Cost(Nanos(0), "", "")
+    if called:
+        model, took_ns = tally.model, tally.engine_ns
+        cost = stages.prices.cost(tally.target, model=model, usage=usage, took_ns=took_ns, at_ns=request.at_ns)
+        if tally.error is None and usage is not None:
+            stages.prices.learn(tally.target, usage=usage, took_ns=took_ns)
+    baseline, saved = _compare(tally, stages, usage=usage, cost=cost)
+    hit = tally.decision.hit if isinstance(tally.decision, Serve) else None
+    tally.entry = entry = Entry(
+        id=request.id,
+        at_ns=request.at_ns,
+        tenant=request.tenant,
+        key_id=request.key_id,
+        model=request.model[:512],
+        policy=policy.name if policy else "",
+        policy_digest=policy.digest if policy else "",
+        stream=request.stream,
+        labels=request.labels,
+        cache_word=request.controls.cache,
+        decision=_KINDS[type(tally.decision)],
+        candidates=tally.facts.ranked,
+        near=tally.facts.near,
+        cache=tally.cache,
+        hit_of=hit.origin_id if hit else "",
+        hit_age_ms=hit.age_ms if hit else 0,
+        price_version=cost.version,
+        outcome=_outcome(tally, stages, usage=usage, estimated=estimated, cost=cost),
+        baseline=baseline,
+        saved=saved,
+    )
+    return stages.store.settle(tally.facts.hold, entry)
+
+
+_KINDS: dict[type, Literal["serve", "call", "refuse", "none"]] = {
+    Serve: "serve",
+    Call: "call",
+    Refuse: "refuse",
+    type(None): "none",
+}
+
+
+def _outcome(tally: Tally, stages: Stages, *, usage: Usage | None, estimated: bool, cost: Cost) -> Outcome:
+    status, http_status, fault = _ending(tally)
+    return Outcome(
+        status=status,
+        http_status=http_status,
+        target=tally.target,
+        model=tally.model,
+        finish=tally.finish,
+        fault=fault,
+        usage=usage,
+        usage_estimated=estimated,
+        cost_nanos=cost.nanos,
+        cost_unknown=cost.why_unknown,
+        timing=Timing(
+            auth_ns=tally.auth_ns,
+            look_ns=tally.look_ns,
+            cache_ns=tally.cache_ns,
+            connect_ns=tally.connect_ns,
+            first_byte_ns=tally.first_byte_ns,
+            ttft_ns=tally.ttft_ns,
+            total_ns=stages.clock.mono_ns() - tally.began_ns,
+        ),
+        attempts=tuple(tally.attempts),
+        chunks=tally.chunks,
+    )
+
+
+def _ending(tally: Tally) -> tuple[Status, int, Fault | None]:
+    """Say how it ended: status, the HTTP status that the client saw, and why."""
+    error = tally.error
+    if error is None:
+        return "ok", 200, None
+    if isinstance(error, RefusedError):
+        return "refused", error.status, error.fault()
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return "cancelled", 499, None  # nginx's number for "client closed request"
+    fault = error.fault() if isinstance(error, TrivetError) else _defect(error)
+    return "failed", 200 if tally.ttft_ns else fault.status, fault
+
+
+def _defect(error: BaseException) -> Fault:
+    return Fault(status=500, code="internal_error", message=f"{type(error).__name__} in Trivet", whose="trivet")
+
+
+def _usage(tally: Tally) -> tuple[Usage | None, bool]:
+    """Give the tokens of the answer, and whether they are estimated because the target never reported them.
+
+    An answer that was cut off is not free: what was relayed is counted, one token a chunk of a stream (what servers
+    send) or four bytes, and the prompt at four bytes a token.
+    """
+    if tally.usage is not None or not tally.attempts:
+        return tally.usage, False
+    if tally.error is not None and not tally.chunks and isinstance(tally.error, Exception):
+        return None, False  # the target failed without a word
+    prompt = sum(len(bytes(value)) for value in tally.request.fields.values())
+    output = tally.chunks if tally.request.stream else tally.out_bytes // 4
+    return Usage(input_tokens=prompt // 4, output_tokens=output), True
+
+
+def _compare(
+    tally: Tally, stages: Stages, *, usage: Usage | None, cost: Cost
+) -> tuple[Baseline | None, dict[str, Nanos]]:
+    """Hold what was spent against the declared baseline, by lever."""
+    policy = tally.policy
+    name = tally.request.controls.baseline or (policy.baseline if policy else None)
+    if name is None or tally.error is not None:
+        return None, {}
+    hit = tally.decision.hit.kind if isinstance(tally.decision, Serve) else ""
+    return stages.prices.compare(name, target=tally.target, hit=hit, usage=usage, cost=cost, at_ns=tally.request.at_ns)
+
+
+async def abandon(tally: Tally, stages: Stages) -> None:
+    """Leave the Entry of a request whose caller was gone before it could be read (`tally.error` says so)."""
+    await shielded(settle(tally, stages))
+
+
+async def shielded(kept: Awaitable[None] | None) -> None:
+    """Wait for the store even when we are cancelled meanwhile; then let the cancellation go on."""
+    if kept is None:
+        return
+    task = asyncio.ensure_future(kept)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
+
+
+async def keep(tally: Tally, stages: Stages) -> None:
+    """Hand a whole answer to the cache, if the policy lets it be kept."""
+    policy, gathered, entry = tally.policy, tally.gathered, tally.entry
+    if gathered is None or policy is None or policy.cache is None or entry is None:
+        return
+    if tally.finish == "stop" or (tally.finish == "tool_calls" and policy.cache.tools):
+        body = join(gathered) if tally.request.stream else gathered[0]
+        await stages.cache.keep(tally.request, policy, entry, body)
+
+
+def _start_deadline(tally: Tally) -> asyncio.TimerHandle | None:
+    """Cancel the request's own task when its deadline passes before the first content."""
+    deadline_ms = tally.request.controls.deadline_ms
+    if deadline_ms is None:
+        return None
+    task = asyncio.current_task()
+    assert task is not None
+
+    def expire() -> None:
+        tally.expired = True
+        task.cancel()
+
+    return asyncio.get_running_loop().call_later(deadline_ms / 1000, expire)

@@ -1,0 +1,56 @@
+"""Who is asking: a bearer key looked up by its digest, and what is open while there are no keys.
+
+Not here: where keys are stored (`ledger/keys.py`). Invariants: default deny once any key exists; the key itself is in
+no error; without keys only loopback is served (`server/run.py` refuses to bind elsewhere), and a browser page of
+another site is refused, since it could spend money from inside the machine.
+"""
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from trivet.errors import AuthError
+from trivet.ledger.keys import KeyRing
+
+LOCAL = "local"
+"""The tenant of everyone, while there are no keys."""
+
+_OWN_ORIGINS = frozenset({"localhost", "127.0.0.1", "::1"})
+_MAX_KEY_BYTES = 512
+
+
+class Auth:
+    """Checks the headers of a request against the key ring."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+
+    def check(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
+        """Give the tenant and the key's id. Raises AuthError."""
+        if not self._ring.any:
+            _own_page(headers)
+            return LOCAL, ""
+        given = [(name, value) for name, value in headers if name in (b"authorization", b"x-api-key", b"api-key")]
+        if not given:
+            raise AuthError("No API key was given. Send one as `Authorization: Bearer sk-trivet-...`.")
+        if len(given) > 1:
+            raise AuthError("More than one API key was given. Send one.")
+        name, value = given[0]
+        if name == b"authorization":
+            scheme, _, value = value.partition(b" ")
+            if scheme.lower() != b"bearer":
+                raise AuthError("The Authorization header is not of the form `Bearer sk-trivet-...`.")
+        key = self._ring.check(value.strip().decode("latin-1")) if len(value) <= _MAX_KEY_BYTES else None
+        if key is None:
+            raise AuthError(
+                "The API key is not known here, or it was revoked. `trivet keys list` shows those that are."
+            )
+        return key.tenant, key.id
+
+
+def _own_page(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    for name, value in headers:
+        if name == b"origin" and urlsplit(value.decode("latin-1")).hostname not in _OWN_ORIGINS:
+            raise AuthError(
+                "A web page of another site may not call a gateway that has no keys. "
+                "Make one with `trivet keys create`."
+            )
