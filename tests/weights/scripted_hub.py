@@ -68,7 +68,10 @@ class ScriptedHub:
                 hub.gate.wait(60)
                 self.wfile.write(hub.content[half:end])
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_request(self, *seen: object) -> None:
+                pass
+
+            def log_error(self, *seen: object) -> None:
                 pass
 
         return Handler

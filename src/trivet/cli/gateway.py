@@ -53,6 +53,19 @@ def ready(url: str) -> dict[str, Any] | None:
     return told if isinstance(told, dict) and isinstance(told.get("targets"), dict) else None
 
 
+def admits(url: str, key: str) -> bool:
+    """Say whether a gateway takes this key; one without keys of its own takes any."""
+    asked = urllib.request.Request(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"})  # noqa: S310  # http
+    try:
+        _direct.open(asked, timeout=_ANSWER_S).close()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code not in (401, 403)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def find(env: Mapping[str, str]) -> str | None:
     """Find a gateway that answers: at TRIVET_URL, or else where `trivet serve` listens by default.
 
@@ -96,9 +109,9 @@ def started(arguments: Sequence[str], *, tell: Callable[[str], None]) -> Generat
     leash, held = os.pipe()
     told, tells = os.pipe()
     with tempfile.TemporaryFile() as words, os.fdopen(told, "rb") as url_line, os.fdopen(held, "wb"):
+        serve = ["serve", "--port", "0", "--ready-fd", str(tells), *arguments]
         process = subprocess.Popen(
-            [sys.executable, "-m", "trivet.cli.leash", str(leash), "serve", "--port", "0"]
-            + ["--ready-fd", str(tells), *arguments],
+            [sys.executable, "-m", "trivet.cli.leash", str(leash), *serve],
             stdin=subprocess.DEVNULL,
             stdout=words,
             stderr=words,

@@ -59,21 +59,25 @@ Exit codes: 0 fine, 1 failed, 2 usage or configuration, 3 a threshold is not met
 class _Failure(click.ClickException):
     """One of our errors as click shows it: one message on stderr, no traceback."""
 
-    def __init__(self, message: str, *, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    exit_code = 1
 
-    def show(self, file: object = None) -> None:  # noqa: ARG002  # click's shape; always stderr
+    def show(self, file: object = None) -> None:
         click.echo(f"trivet: {self.format_message()}", err=True)
+
+
+class _ConfigFailure(_Failure):
+    """One that the operator's file, environment or words on the command line caused."""
+
+    exit_code = 2
 
 
 class _Group(click.Group):
     """Commands that are imported when they are needed, and errors that are shown once."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's shape
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's shape
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         lazy = _COMMANDS.get(cmd_name)
         if lazy is None:
             return None
@@ -90,7 +94,7 @@ class _Group(click.Group):
             ctx.fail(f"There is no command {args[0]!r}. Did you mean {near[0]!r}?")
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, lazy.words) for name, lazy in _COMMANDS.items() if not lazy.hidden])
 
@@ -100,9 +104,9 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except ConfigError as error:
-            raise _Failure(str(error), exit_code=2) from error
+            raise _ConfigFailure(str(error)) from error
         except TrivetError as error:
-            raise _Failure(str(error), exit_code=1) from error
+            raise _Failure(str(error)) from error
         except KeyboardInterrupt:
             raise click.exceptions.Exit(130) from None
         except BrokenPipeError:

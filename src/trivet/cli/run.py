@@ -18,7 +18,10 @@ import click
 
 from trivet.cli import gateway
 from trivet.cli.text import cost, dollars
+from trivet.cli.usage import summed
 from trivet.config import home, load
+from trivet.errors import ConfigError, TrivetError
+from trivet.ledger.sqlite import folder
 
 PLACEHOLDER = "trivet-local"
 """The clients insist on a key, also where the gateway does not."""
@@ -28,6 +31,9 @@ _PASSED_ON = tuple(
     for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
     if hasattr(signal, name)
 )
+_LEDGER_LAG_S = 0.3
+"""A gateway that goes on running writes entries in groups: within about 50 ms (`ledger/report.py`)."""
+
 _FROM_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 
 
@@ -53,8 +59,17 @@ def command(ctx: click.Context, config: Path | None, program: tuple[str, ...]) -
     found = None if config else gateway.find(os.environ)
     arguments = ["--config", str(config)] if config else []
     with nullcontext(found) if found else gateway.started(arguments, tell=_tell) as url:
-        code = run(program, environment(url, os.environ))
-    _closing_line(url, config, since_ns=since_ns)
+        env = environment(url, os.environ)
+        if not gateway.admits(url, env["OPENAI_API_KEY"]):
+            raise ConfigError(
+                "This gateway asks for a key, and the one in OPENAI_API_KEY is not one of its own. "
+                "Run: export OPENAI_API_KEY=$(trivet keys create NAME --tenant TENANT)"
+            )
+        code = run(program, env)
+    try:
+        _closing_line(found, config, since_ns=since_ns)
+    except TrivetError as error:  # the program's exit code says more than our last line
+        _tell(str(error))
     ctx.exit(code)
 
 
@@ -131,6 +146,23 @@ def _has_keyboard() -> bool:
         return False
     finally:
         os.close(terminal)
+
+
+def _closing_line(found: str | None, config: Path | None, *, since_ns: int) -> None:
+    """Say what the program asked and what that cost, from the ledger of this machine."""
+    if found is not None:
+        if not found.startswith(("http://127.0.0.1:", "http://localhost:", "http://[::1]:")):
+            _tell(f"done; what it cost is in the ledger of {found}")
+            return
+        time.sleep(_LEDGER_LAG_S)
+    path = folder(load(config, os.environ).ledger, home(os.environ))
+    total = summed(path, since_ns=since_ns, until_ns=time.time_ns(), by="policy").total
+    if total.requests == 0:
+        _tell("no request reached the gateway: does the program read OPENAI_BASE_URL or ANTHROPIC_BASE_URL?")
+        return
+    saved = "" if total.saved_nanos is None else f", saved {dollars(total.saved_nanos)}"
+    count = "1 request" if total.requests == 1 else f"{total.requests} requests"
+    _tell(f"{count}, {cost(total.cost_nanos, unknown=total.unknown_costs)}{saved}")
 
 
 def _tell(line: str) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from trivet.cli import build
 from trivet.config import Settings, load
+from trivet.ledger.keys import FILE as KEYS_FILE
 from trivet.ledger.keys import KeyRing
 from trivet.server.app import App
 from trivet.server.auth import Auth
@@ -64,7 +65,7 @@ async def settings_or_found(config: Path | None) -> Settings:
 
 async def _main(settings: Settings, *, host: str | None, port: int | None, ready_fd: int | None) -> None:
     kit = build.kit(settings, os.environ, tell=lambda line: click.echo(line, err=True))
-    ring = KeyRing(kit.home)
+    ring = KeyRing(kit.home / KEYS_FILE)
     try:
         sock = bind(host or settings.server.host, settings.server.port if port is None else port, has_keys=ring.any)
         async with build.stages(settings, kit) as stages:
@@ -78,7 +79,7 @@ async def _main(settings: Settings, *, host: str | None, port: int | None, ready
 
             for provider in stages.providers.values():
                 await provider.start()
-            await serve(app, sock, ring=ring, listening=listening)
+            await serve(app, sock, ring=ring, listening=listening, tell=kit.tell)
     finally:
         ring.close()
 

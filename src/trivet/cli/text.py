@@ -13,20 +13,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_NANOS = 1_000_000_000
+from trivet.ledger.money import usd
+from trivet.types import Nanos
+
 _PLAIN_WIDTH = 240
 """Columns of a table in a pipe or file: wide enough that nothing is cut."""
 
 
 def dollars(nanos: int) -> str:
     """Write nano-dollars exactly, with at least two decimals: `$0.0001512`, `$12.50`, `-$0.01`."""
-    whole, rest = divmod(abs(nanos), _NANOS)
-    cents = f"{rest:09d}".rstrip("0").ljust(2, "0")
-    return f"{'-' if nanos < 0 else ''}${whole}.{cents}"
+    whole, _, cents = usd(Nanos(abs(nanos))).partition(".")
+    return f"{'-' if nanos < 0 else ''}${whole}.{cents.ljust(2, '0')}"
 
 
-def cost(nanos: int, *, unknown: int) -> str:
-    """Write a cost that is not known for all requests: `$0.0123 + 3 unknown`."""
+def cost(nanos: int | None, *, unknown: int) -> str:
+    """Write a cost that may not be known for all requests: `$0.0123 + 3 unknown`; `-` where nothing was to pay."""
+    if nanos is None:
+        return f"{unknown} unknown" if unknown else "-"
     return f"{dollars(nanos)} + {unknown} unknown" if unknown else dollars(nanos)
 
 
@@ -38,7 +41,7 @@ def clean(text: str, *, most: int = 60) -> str:
 
 def clock(at_ns: int) -> str:
     """Write a time of day, always in UTC: the columns of a report say so once."""
-    return datetime.fromtimestamp(at_ns // _NANOS, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(at_ns // 1_000_000_000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], *, numbers: Iterable[int] = ()) -> None:

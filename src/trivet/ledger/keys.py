@@ -35,6 +35,7 @@ _SCHEMA: Final = """CREATE TABLE IF NOT EXISTS keys (
     created_ns INTEGER NOT NULL,
     revoked_ns INTEGER
 ) STRICT"""
+_IS_MADE: Final = "SELECT 1 FROM sqlite_schema WHERE name = 'keys'"
 _ALL: Final = "SELECT id, name, tenant, last4, created_ns, revoked_ns, digest FROM keys ORDER BY created_ns, id"
 
 
@@ -122,7 +123,7 @@ class KeyRing:
                 # Used by one thread at a time, though maybe not by the one that built it.
                 self._db = sqlite3.connect(self._path, timeout=0, check_same_thread=False, isolation_level=None)
             (version,) = self._db.execute("PRAGMA data_version").fetchone()
-            if self._seen != (*file, version):
+            if self._seen != (*file, version) and self._db.execute(_IS_MADE).fetchone():
                 every = _read(self._db)
                 self._keys = {digest: key for key, digest in every if key.revoked_ns is None}
                 self.any = bool(every)

@@ -69,7 +69,7 @@ _CHOSEN = """
     )
 """
 _SUMS = (
-    _CHOSEN
+    _CHOSEN  # noqa: S608  # two constants: no value is ever put into SQL
     + """
     SELECT name, count(*) AS requests,
         sum(status = 'ok') AS ok, sum(status = 'refused') AS refused,
@@ -85,10 +85,10 @@ _SUMS = (
 )
 # Nearest rank: the smallest value that at least that share of the values do not exceed.
 _RANKED = (
-    _CHOSEN
+    _CHOSEN  # noqa: S608  # two constants: no value is ever put into SQL
     + """,
     measured AS (
-        SELECT name, CASE :what WHEN 'ttft' THEN ttft_ns WHEN status = 'ok' THEN total_ns END AS value FROM chosen
+        SELECT name, CASE WHEN :what = 'ttft' THEN ttft_ns WHEN status = 'ok' THEN total_ns END AS value FROM chosen
     ),
     ranked AS (
         SELECT name, value, row_number() OVER (PARTITION BY name ORDER BY value) AS nth,
@@ -103,7 +103,10 @@ _RANKED = (
 
 
 def usage(path: Path, *, since_ns: int, until_ns: int, by: By, tell: Callable[[str], None]) -> Report:
-    """Add up the requests of a time, grouped. Raises `LedgerError`: there is no ledger at `path`, or not a sound one."""
+    """Add up the requests of a time, grouped.
+
+    Raises `LedgerError`: there is no ledger at `path`, or it cannot be read.
+    """
     with _opened(path, tell) as db:
         db.execute("BEGIN")  # all the queries see the same entries
         asked = {"since_ns": since_ns, "until_ns": until_ns}

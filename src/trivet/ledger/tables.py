@@ -58,8 +58,8 @@ _TOO_LARGE: Final = 2**63
 _COLUMNS: Final = 25
 _INSERT: Final = (
     "INSERT INTO entries (id, at_ns, tenant, key_id, policy, model, target, decision, cache, status, http_status,"
-    " stream, feature, agent, customer, input_tokens, output_tokens, cached_tokens, cost_nanos, cost_unknown, baseline_nanos,"
-    " saved_nanos, ttft_ns, total_ns, entry) VALUES "
+    " stream, feature, agent, customer, input_tokens, output_tokens, cached_tokens, cost_nanos,"
+    " cost_unknown, baseline_nanos, saved_nanos, ttft_ns, total_ns, entry) VALUES "
 )
 _VALUES: Final = f"({', '.join('?' * _COLUMNS)})"
 # Many rows in one statement: SQLite is entered, and the interpreter's lock let go and taken again, once and not fifty

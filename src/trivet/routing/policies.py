@@ -89,6 +89,6 @@ def _compile(name: str, policy: PolicySettings, targets: Mapping[str, TargetSett
 
 def _digest(targets: Mapping[str, TargetSettings], policy: PolicySettings | None) -> str:
     """Digest what can change an answer: pool, models, addresses, engines; not prices, times or keys."""
-    answering = {name: (t.provider, t.model, t.base_url, t.headers, t.engine) for name, t in targets.items()}
+    answering = [(name, t.provider, t.model, t.base_url, t.headers, t.engine) for name, t in targets.items()]
     rules = None if policy is None else (policy.route, policy.cache.tools, policy.cache.max_temperature)
     return blake2b(_encode((answering, rules)), digest_size=12).hexdigest()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import uvicorn
 
-from trivet.errors import ConfigError
+from trivet.errors import ConfigError, LedgerError
 from trivet.ledger.keys import KeyRing
 from trivet.server.app import App
 
@@ -68,7 +68,9 @@ def url(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
+    """Uvicorn, saying when it answers connections."""
+
     def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
         super().__init__(config)
         self._listening = listening
@@ -95,16 +97,25 @@ def uvicorn_config(app: App) -> uvicorn.Config:
     )
 
 
-async def serve(app: App, sock: socket.socket, *, ring: KeyRing, listening: Callable[[], None]) -> None:
+async def serve(
+    app: App, sock: socket.socket, *, ring: KeyRing, listening: Callable[[], None], tell: Callable[[str], None]
+) -> None:
     """Serve until SIGINT or SIGTERM; `listening` is called once connections are answered."""
-    refreshing = asyncio.ensure_future(_refresh(ring))
+    refreshing = asyncio.ensure_future(_refresh(ring, tell))
     try:
-        await _Server(uvicorn_config(app), listening).serve(sockets=[sock])
+        await Server(uvicorn_config(app), listening).serve(sockets=[sock])
     finally:
         refreshing.cancel()
 
 
-async def _refresh(ring: KeyRing) -> None:
+async def _refresh(ring: KeyRing, tell: Callable[[str], None]) -> None:
+    said = ""
     while True:
         await asyncio.sleep(KEYS_EVERY_S)
-        ring.refresh()
+        try:
+            ring.refresh()
+            said = ""
+        except LedgerError as error:  # the ring keeps what it knew; the operator is told once
+            if str(error) != said:
+                tell(str(error))
+            said = str(error)

@@ -34,6 +34,8 @@ SLICE_BYTES = 262_144
 """Of a request body handed to the socket at a time; smaller bodies go out in one write with their head."""
 KEEP_S = 60.0
 """An idle connection is closed after this: NATs forget a silent flow (Azure after 240 s) without telling us."""
+CLOCK_S = 0.001
+"""Loops ring up to this early: uvloop counts in milliseconds."""
 LINGER_S = 1.0
 """For the end of the framing after `finish`: it follows the last content by one write of the server, if at all."""
 
@@ -410,7 +412,7 @@ class _Connection(asyncio.Protocol):
         now, answer = self._loop.time(), self._answer
         if answer is not None and answer.pieces:
             self._due = max(self._due, now + self.pool.idle_s)  # its reader is slow, not the server
-        if now < self._due:
+        if now < self._due - CLOCK_S:
             self._timer = self._loop.call_at(self._due, self._ring)
             return
         self._timer = None

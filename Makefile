@@ -1,0 +1,49 @@
+# Everything that people and CI run. A machine with Python 3.11+ and make is enough: the rest is installed into .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types rooms fast slow clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml requirements/lock.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/lock.txt --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/lock.txt --editable '.[demo]' --group dev
+	@touch $@
+
+demo: $(STAMP)  ## a real gateway over real models in this machine; ONCE=1 ends after the table
+	$(BIN)/trivet demo $(if $(ONCE),--once --port 0)
+
+test: check slow  ## everything that CI runs
+
+check: lint types rooms fast  ## the fast part: under a minute
+
+format: $(STAMP)  ## put the code into its format
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+rooms: $(STAMP)
+	$(BIN)/lint-imports
+
+fast: $(STAMP)
+	$(BIN)/pytest -q -m 'not slow'
+
+slow: $(STAMP)
+	$(BIN)/pytest -q -m slow
+
+clean:  ## remove what was installed and built
+	rm -rf $(VENV) bench/build .mypy_cache .ruff_cache .hypothesis

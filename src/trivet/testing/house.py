@@ -1,0 +1,120 @@
+"""A whole house: the real gateway on a real loopback port, over targets of your choice.
+
+    async with Upstream("Hel", "lo") as upstream, house({"a": upstream.base_url}) as gateway:
+        async with httpx2.AsyncClient(base_url=gateway.url) as client: ...
+
+Not here: the upstream (`testing/upstream.py`).
+Invariant: everything is closed when the block ends, and what was not asked for is never listened on.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from trivet.cache.exact import Exact
+from trivet.cli.build import SystemClock
+from trivet.config import Settings, parse
+from trivet.ledger.keys import FILE, KeyRing
+from trivet.ledger.prices import Prices
+from trivet.pipeline import Stages
+from trivet.routing.fixed import Fixed
+from trivet.routing.policies import Policies
+from trivet.seams import Clock, Dialer, Kit, Provider, Random, Store, load
+from trivet.server.app import App
+from trivet.server.auth import Auth
+from trivet.server.run import Server, bind, url, uvicorn_config
+from trivet.testing.memory import Memory
+from trivet.upstream.http import dial
+
+
+class Gateway(NamedTuple):
+    """A gateway that answers."""
+
+    url: str
+    """Without `/v1`."""
+    app: App
+    stages: Stages
+    store: Any
+    """The store that was given, or a `Memory`."""
+
+
+def config(targets: Mapping[str, str], more: str = "") -> Settings:
+    """Write a trivet.toml: one target for each base URL, at $1 in and $2 out a million tokens; then `more`."""
+    price = 'price = { input = "$1", output = "$2" }'
+    sections = [
+        f'[targets.{name}]\nprovider = "openai"\nmodel = "{name}-1"\nbase_url = "{base}"\n{price}\n'
+        for name, base in targets.items()
+    ]
+    return parse("\n".join(sections) + more, source="trivet.toml")
+
+
+def kit(
+    folder: Path, *, clock: Clock | None = None, rng: Random | None = None, dialer: Dialer = dial, tell: Any = None
+) -> Kit:
+    """Gather what stages need: real clocks and sockets unless others are given."""
+    return Kit(
+        clock=clock or SystemClock(),
+        random=rng or random.Random(1),  # noqa: S311  # repeatable on purpose
+        dial=dialer,
+        home=folder,
+        models=folder / "models",
+        tell=tell or (lambda line: None),
+    )
+
+
+@asynccontextmanager
+async def stages(settings: Settings, kit: Kit, store: Store) -> AsyncGenerator[Stages, None]:
+    """Build the stages over a store; closes the providers, not the store."""
+    providers: dict[str, Provider] = {}
+    for name, target in settings.targets.items():
+        providers[name] = load("trivet.provider", target.provider)(target, kit)
+    cache = Exact(max_entries=settings.cache.max_entries, max_bytes=settings.cache.max_bytes, clock=kit.clock)
+    try:
+        yield Stages(
+            policies=Policies(settings),
+            cache=cache,
+            routers={"fixed": Fixed()},
+            providers=providers,
+            store=store,
+            prices=Prices(settings.targets),
+            clock=kit.clock,
+        )
+    finally:
+        for provider in providers.values():
+            await provider.aclose()
+        await cache.aclose()
+
+
+@asynccontextmanager
+async def house(
+    targets: Mapping[str, str], more: str = "", *, store: Store | None = None, keys: Path | None = None
+) -> AsyncGenerator[Gateway, None]:
+    """Open a gateway over `targets` (name to base URL) and policies (`more`, in TOML).
+
+    Args:
+        store: where entries go; a `Memory` if it is not given. Closed at the end.
+        keys: a key file made with `trivet.ledger.keys.create`; without it the gateway is open.
+    """
+    store = store or Memory()
+    settings = config(targets, more)
+    with TemporaryDirectory() as folder:
+        made = kit(Path(folder))
+        ring = KeyRing(keys or Path(folder) / FILE)
+        sock = bind("127.0.0.1", 0, has_keys=ring.any)
+        async with stages(settings, made, store) as built:
+            app = App(built, auth=Auth(ring), random=made.random, max_body_bytes=settings.server.max_body_bytes)
+            listening = asyncio.Event()
+            server = Server(uvicorn_config(app), listening.set)
+            serving = asyncio.ensure_future(server.serve(sockets=[sock]))
+            await listening.wait()
+            try:
+                yield Gateway(url(sock), app, built, store)
+            finally:
+                server.should_exit = True
+                await serving
+        ring.close()
+        await store.aclose()

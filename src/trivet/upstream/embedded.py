@@ -1,0 +1,127 @@
+"""Models that run on this machine: provider `llamacpp`.
+
+With a `base_url` it is somebody's own llama.cpp server, and no more than an OpenAI-compatible target. Without one, the
+model is a name of the catalog (`weights/catalog.py`) or the path of a `.gguf` file, and Trivet runs it (`engine.py`).
+
+Not here: the child process (`engine.py`), the protocol (`openai.py`).
+Invariant: a prompt longer than `engine.context` is refused with 400 and llama.cpp's own words; nothing is cut off.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from importlib.util import find_spec
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from trivet.config import TargetSettings
+from trivet.errors import ConfigError, NotReadyError, UpstreamError
+from trivet.seams import Kit, Provider
+from trivet.types import Chunk, Request
+from trivet.upstream import openai
+from trivet.upstream.engine import Address, Engine, Turns
+from trivet.upstream.engine_child import HTTP_THREADS
+from trivet.weights import MODELS, Model, find
+
+MISSING = "The runtime for local models is not installed. Run: pip install 'trivet[local]'"
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
+"""Shared by the engines of one loop: they load in turn, and builders know nothing of one another."""
+
+
+class Embedded:
+    """A model in a child process of ours."""
+
+    def __init__(self, target: TargetSettings, weights: Model | Path, kit: Kit) -> None:
+        self._target, self._weights, self._kit = target, weights, kit
+        self._engine: Engine | None = None
+        self._inner: openai.OpenAICompatible | None = None
+        self._inner_at: Address | None = None
+        # Who is over this waits here, where it costs nothing, so that the child always has a thread for /health.
+        self._room = asyncio.Semaphore(HTTP_THREADS // 2)
+
+    async def start(self) -> None:
+        """Fetch and load the model in the background."""
+        if find_spec("xllamacpp") is None:
+            return
+        settings = self._target.engine
+        if isinstance(self._weights, Model) and settings.context > self._weights.context:
+            settings = msgspec.structs.replace(settings, context=self._weights.context)
+            self._kit.tell(f"{self._target.name}: context is {settings.context} tokens, the most the model can use")
+        self._engine = Engine(
+            self._target.name,
+            self._weights,
+            settings,
+            served_as=self._target.model,
+            kit=self._kit,
+            turns=_turns.setdefault(asyncio.get_running_loop(), Turns()),
+        )
+        self._engine.start()
+
+    def ready(self) -> str:
+        """Say how far the engine is, or "" when it answers."""
+        if self._engine is None:
+            return "not started" if find_spec("xllamacpp") else MISSING
+        return self._engine.state.words
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """Ask the child."""
+        async with self._room:
+            inner = await self._answering()
+            async with aclosing(inner.stream(request)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    async def _answering(self) -> openai.OpenAICompatible:
+        """Give the provider for the child that lives now.
+
+        Raises:
+            NotReadyError: none does yet. UpstreamError: none will, until somebody does something.
+        """
+        name, engine = self._target.name, self._engine
+        if engine is None or engine.state.failed:
+            raise UpstreamError(f"Target {name!r}: {self.ready()}", status=503, code="model_unavailable")
+        if engine.address is None:
+            state = engine.state
+            raise NotReadyError(f"Target {name!r} is not ready: {state.words}", retry_after_s=state.retry_after_s)
+        if self._inner is None or self._inner_at != engine.address:
+            old, self._inner_at = self._inner, engine.address
+            self._inner = new = openai.OpenAICompatible(
+                self._target, self._kit, base_url=f"{engine.address.url}/v1", key=engine.address.key
+            )
+            if old is not None:
+                await old.aclose()
+            return new
+        return self._inner
+
+    async def aclose(self) -> None:
+        """Stop the child."""
+        if self._engine is not None:
+            await self._engine.aclose()
+        if self._inner is not None:
+            await self._inner.aclose()
+
+
+def build(target: TargetSettings, kit: Kit) -> Provider:
+    """Build the provider of a target from its section.
+
+    Raises:
+        ConfigError: the model is neither in the catalog nor a file.
+    """
+    if target.base_url:
+        return openai.build(target, kit)
+    if target.model.lower().endswith(".gguf"):
+        path = Path(target.model).expanduser().absolute()
+        if not path.is_file():
+            raise ConfigError(f"targets.{target.name}: there is no file {path}.")
+        return Embedded(msgspec.structs.replace(target, model=path.stem), path, kit)
+    model = find(target.model)
+    if model is None:
+        known = ", ".join(m.name for m in MODELS)
+        raise ConfigError(
+            f"targets.{target.name}: no embedded model is called {target.model!r}. "
+            f"Write one of {known}; the path of a .gguf file; or a `base_url` where such a model is served."
+        )
+    return Embedded(target, model, kit)

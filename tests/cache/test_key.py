@@ -1,0 +1,60 @@
+"""Two requests share a key only if they are the same request of the same tenant."""
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trivet.cache.key import KeyParts, fingerprint
+from trivet.testing.cache_suite import POLICY, ask
+from trivet.wire.chat import read_chat
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["", "a", "A", "a ", "é", "1"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "b", "role"]), inner, max_size=2),
+    max_leaves=5,
+)
+CASES = st.fixed_dictionaries(
+    {"tenant": st.sampled_from(["t", "u"]), "messages": st.lists(JSON, max_size=2)},
+    optional={
+        "namespace": st.sampled_from(["", "n"]),
+        "customer": st.sampled_from(["", "c"]),
+        "temperature": st.sampled_from([0, 0.5, 1]),
+        "x": JSON,
+        "y": JSON,
+    },
+)
+DEFAULTS = {"namespace": "", "customer": ""}
+
+
+def typed(value: Any) -> Any:
+    """Make a value that is equal only to the same JSON: in Python True == 1 == 1.0."""
+    return json.dumps(value, sort_keys=True)
+
+
+@given(CASES, CASES)
+def test_keys_are_equal_exactly_when_the_requests_are(one: dict[str, Any], other: dict[str, Any]) -> None:
+    same = typed({**DEFAULTS, **one}) == typed({**DEFAULTS, **other})
+    assert (fingerprint(ask(**one), POLICY) == fingerprint(ask(**other), POLICY)) is same
+
+
+def test_the_order_of_members_and_the_spelling_of_text_do_not_matter() -> None:
+    def key(body: bytes) -> bytes | None:
+        return fingerprint(read_chat(body, [], id="r", tenant="t", key_id="", at_ns=0), POLICY)
+
+    plain = key('{"model":"p","messages":[{"role":"user","content":"é"}],"seed":1}'.encode())
+    assert plain is not None
+    assert key(b'{ "seed":1, "messages":[{"content":"\\u00e9","role":"user"}],"model":"p"}') == plain
+    assert key(b'{"model":"p","messages":[{"role":"user","content":"e\\u0301"}],"seed":1}') != plain
+
+
+def test_whole_numbers_beyond_doubles_stay_apart() -> None:
+    assert fingerprint(ask(seed=2**64 + 1), POLICY) != fingerprint(ask(seed=2**64 + 2), POLICY)
+
+
+def test_no_part_of_a_key_can_be_left_out() -> None:
+    assert set(KeyParts.__struct_fields__) == {
+        "version", "tenant", "policy", "policy_digest", "namespace", "partition", "headers", "body",
+    }  # fmt: skip
+    assert not KeyParts.__struct_defaults__
