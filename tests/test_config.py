@@ -382,6 +382,64 @@ def test_secrets_are_equal_by_value() -> None:
     assert Secret(KEY) != KEY
 
 
+# Whatever a file says.
+
+_words = st.sampled_from(
+    [
+        "targets",
+        "policies",
+        "aliases",
+        "server",
+        "ledger",
+        "cache",
+        "models",
+        "pool",
+        "provider",
+        "model",
+        "price",
+        "input",
+        "hour",
+        "headers",
+        "timeouts",
+        "engine",
+        "mode",
+        "ttl",
+        "partition",
+        "port",
+        "store",
+        "kind",
+        "path",
+        "source",
+        "name",
+        "budgets",
+        "limits",
+        "quality",
+        "exact",
+        "fixed",
+        "openai",
+        "llamacpp",
+        "a",
+        "b",
+        "*",
+        "$1",
+        "24h",
+    ]
+)
+_anything: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(_words, st.integers(), st.floats(), st.booleans(), st.text(max_size=5), st.datetimes()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_words, inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(_words, _anything, max_size=4))
+def test_what_no_check_refuses_is_a_tree(raw: dict[str, Any]) -> None:
+    misfits = list(config._misfits(raw, Settings, ()))
+    assert all(at and words.endswith((".", '"')) for at, words in misfits)
+    if not misfits:
+        list(config._conflicts(msgspec.convert(raw, Settings)))
+
+
 # Where a key stands in the file.
 
 _keys = st.from_regex(r"[a-z][a-z0-9_-]{0,6}", fullmatch=True)

@@ -62,6 +62,10 @@ def ask(**body: Any) -> Request:
     return read_chat(json.dumps(whole).encode(), [], id=f"req_{next(IDS)}", tenant="t", key_id="", at_ns=1)
 
 
+def always(answer: Answer) -> Any:
+    return lambda body: answer
+
+
 async def asked_of(upstream: Upstream) -> None:
     """Wait until the upstream has a request in hand, and a little longer."""
     async with asyncio.timeout(5):
@@ -117,7 +121,7 @@ async def test_a_target_that_fails_hands_over_to_the_next(tmp_path: Path) -> Non
     ):
         for stream in (False, True):
             store = Memory()
-            async with built(tmp_path, Upstream(script=lambda asked, a=broken: a), Upstream("Fine"), store) as made:
+            async with built(tmp_path, Upstream(script=always(broken)), Upstream("Fine"), store) as made:
                 chunks, _ = await run(ask(model="p", stream=stream), made)
             assert b"Fine" in text(chunks)
             assert text(chunks).count(b'"role"') == 1

@@ -25,10 +25,14 @@ ANSWER = {
 
 
 class Upstream(http.server.ThreadingHTTPServer):
-    """A target on a real port: lists one model, gives one answer; `status` other than 200 refuses."""
+    """A target on a real port: lists one model, gives one answer; `status` other than 200 refuses.
+
+    With `readyz` it passes for a gateway too.
+    """
 
     daemon_threads = True
     status = 200
+    readyz: Any = None
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answering)
@@ -44,6 +48,9 @@ class _Answering(http.server.BaseHTTPRequestHandler):
     server: Upstream
 
     def do_GET(self) -> None:
+        if self.path == "/readyz" and self.server.readyz is not None:
+            self._send(self.server.readyz)
+            return
         self._send({"object": "list", "data": [{"id": "m-1", "object": "model", "owned_by": "me"}]})
 
     def do_POST(self) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 def test_it_serves_while_the_pipe_is_held_and_ends_when_it_is_let_go(home: Path, config: Path) -> None:
     leash, held = os.pipe()
     told, tells = os.pipe()
+    serve = ["serve", "--port", "0", "--config", str(config), "--ready-fd", str(tells)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "trivet.cli.leash", str(leash), "serve", "--port", "0"]
-        + ["--config", str(config), "--ready-fd", str(tells)],
+        [sys.executable, "-m", "trivet.cli.leash", str(leash), *serve],
         pass_fds=(leash, tells),
         stderr=subprocess.DEVNULL,
     )

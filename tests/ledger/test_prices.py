@@ -18,9 +18,7 @@ TOKENS = PriceSettings(input="$0.15", output="$0.60", cached="$0.075")
 TARGETS = {
     "mini": TargetSettings(provider="openai", model="gpt-4o-mini", region="us"),
     "own": TargetSettings(provider="openai", base_url="http://127.0.0.1:1/v1", model="x", region="local", price=TOKENS),
-    "box": TargetSettings(
-        provider="llamacpp", model="y", region="local", price=PriceSettings(hour="$0.80", slots=2)
-    ),
+    "box": TargetSettings(provider="llamacpp", model="y", region="local", price=PriceSettings(hour="$0.80", slots=2)),
     "bare": TargetSettings(provider="llamacpp", model="gpt-4o-mini", region="local"),
     "foreign": TargetSettings(provider="openai", base_url="https://llm.example.org/v1", model="gpt-4o-mini"),
     "any": TargetSettings(provider="openai"),
@@ -161,11 +159,14 @@ def test_a_pace_follows_a_machine_that_gets_slower() -> None:
     assert pace.guess_ns(1000) == pytest.approx(3000, rel=0.01)
 
 
-def compare(
-    baseline: str, *, target: str, hit: str = "", cost: Nanos | None = Nanos(0)
-) -> tuple[Baseline, dict[str, Nanos]]:
+def compare(baseline: str, *, target: str, hit: str = "", cost: int | None = 0) -> tuple[Baseline, dict[str, Nanos]]:
     return Prices(TARGETS).compare(
-        baseline, target=target, hit=hit, usage=GOLDEN, cost=Cost(cost, "" if cost is not None else "why", ""), at_ns=AT_NS
+        baseline,
+        target=target,
+        hit=hit,
+        usage=GOLDEN,
+        cost=Cost(None, "why", "") if cost is None else Cost(Nanos(cost), "", ""),
+        at_ns=AT_NS,
     )
 
 
@@ -175,26 +176,26 @@ def test_a_hit_saves_all_that_the_baseline_would_have_cost() -> None:
 
 
 def test_a_local_model_instead_of_a_remote_one_saves_by_being_local() -> None:
-    assert compare("mini", target="box", cost=Nanos(1_000))[1] == {"local": 150_200}
+    assert compare("mini", target="box", cost=1_000)[1] == {"local": 150_200}
 
 
 def test_another_model_saves_by_the_route() -> None:
-    assert compare("own", target="box", cost=Nanos(1_000))[1] == {"route": 150_200}
-    assert compare("mini", target="foreign", cost=Nanos(1_000))[1] == {"route": 150_200}
+    assert compare("own", target="box", cost=1_000)[1] == {"route": 150_200}
+    assert compare("mini", target="foreign", cost=1_000)[1] == {"route": 150_200}
 
 
 def test_what_cost_more_than_the_baseline_is_a_loss_and_said_so() -> None:
-    assert compare("mini", target="box", cost=Nanos(200_000))[1] == {"local": -48_800}
+    assert compare("mini", target="box", cost=200_000)[1] == {"local": -48_800}
 
 
 def test_the_baseline_itself_saves_nothing_and_costs_what_it_cost() -> None:
-    assert compare("mini", target="mini", cost=Nanos(5)) == (Baseline(target="mini", cost_nanos=Nanos(5)), {})
+    assert compare("mini", target="mini", cost=5) == (Baseline(target="mini", cost_nanos=Nanos(5)), {})
     assert compare("mini", target="mini", cost=None) == (Baseline(target="mini", why_unknown="why"), {})
 
 
 def test_savings_are_unknown_where_the_cost_or_the_baseline_is() -> None:
     assert compare("mini", target="foreign", cost=None)[1] == {}
-    assert compare("bare", target="mini", cost=Nanos(5))[1] == {}
+    assert compare("bare", target="mini", cost=5)[1] == {}
 
 
 def test_a_hit_whose_tokens_are_not_known_has_no_known_baseline() -> None:

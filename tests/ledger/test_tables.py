@@ -27,7 +27,8 @@ def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
 
 def test_many_that_make_the_same_ledger_at_once_all_get_it(tmp_path: Path) -> None:
     for round_ in range(5):
-        path, failed = tmp_path / f"{round_}.db", []
+        path = tmp_path / f"{round_}.db"
+        failed: list[Exception] = []
         together = threading.Barrier(6)
 
         def make(path: Path = path, failed: list[Exception] = failed, together: threading.Barrier = together) -> None:
@@ -95,9 +96,7 @@ def test_a_row_says_what_its_entry_says(tmp_path: Path) -> None:
 
 
 def test_what_is_not_known_is_null(tmp_path: Path) -> None:
-    entry = Entry(
-        id="e1", at_ns=1, tenant="t", outcome=Outcome(status="ok", http_status=200, cost_unknown="no price")
-    )
+    entry = Entry(id="e1", at_ns=1, tenant="t", outcome=Outcome(status="ok", http_status=200, cost_unknown="no price"))
     with closing(open_tables(tmp_path / FILE, connect)) as db:
         insert(db, [settled(entry)])
         asked = "SELECT cost_nanos, cost_unknown, baseline_nanos, saved_nanos, input_tokens, ttft_ns FROM entries"
@@ -120,7 +119,9 @@ def test_a_number_over_64_bits_is_unknown_and_stops_nobody(tmp_path: Path) -> No
 
 def test_a_group_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     with closing(open_tables(tmp_path / FILE, connect)) as db:
-        db.execute("CREATE TRIGGER no BEFORE INSERT ON entries WHEN new.id = 'e55' BEGIN SELECT raise(ABORT, 'no'); END")
+        db.execute(
+            "CREATE TRIGGER no BEFORE INSERT ON entries WHEN new.id = 'e55' BEGIN SELECT raise(ABORT, 'no'); END"
+        )
         with pytest.raises(sqlite3.IntegrityError):
             insert(db, [settled(an_entry(f"e{i}")) for i in range(60)])
         assert db.execute("SELECT count(*) FROM entries").fetchone() == (0,)

@@ -185,7 +185,7 @@ async def test_our_own_errors_are_the_clients_exceptions() -> None:
         with pytest.raises(openai.NotFoundError, match="nobody"):
             await client.chat.completions.create(model="nobody", **ASK)
         with pytest.raises(openai.BadRequestError, match="messages"):
-            await client.chat.completions.create(model="a", messages="hi")  # type: ignore[call-overload]
+            await client.chat.completions.create(model="a", messages="hi")  # type: ignore[arg-type]  # on purpose
         broken = await plain.post("/v1/chat/completions", content=b"{")
     assert broken.status_code == 400
     assert broken.json()["error"]["code"] == "invalid_json"

@@ -240,6 +240,8 @@ BAD = {
     "folded header": OK + b"a: b\r\n c\r\ncontent-length: 5\r\n\r\nhello",
     "zero byte": OK + b"a: b\0c\r\ncontent-length: 5\r\n\r\nhello",
     "upgrade": b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nhello",
+    "upgrade without its headers": b"HTTP/1.1 101 Switching\r\n\r\n" + HELLO,
+    "unknown interim": b"HTTP/1.1 199 Hm\r\n\r\n" + HELLO,
     "status 0": b"HTTP/1.1 000 OK\r\ncontent-length: 5\r\n\r\nhello",
     "interim flood": b"HTTP/1.1 100 Continue\r\n\r\n" * 9 + HELLO,
     "large header": OK + b"a: " + b"b" * MAX_HEAD_BYTES + b"\r\ncontent-length: 5\r\n\r\nhello",
@@ -417,6 +419,19 @@ async def test_an_answer_that_broke_off_in_its_head_is_not_asked_for_again() -> 
         assert server.connections == 1
 
 
+async def test_the_connection_used_last_is_used_next() -> None:
+    async def talk(link: Link) -> None:
+        number = b"%d" % server.connections
+        while True:
+            await link.request()
+            await link.send(OK + b"content-length: 1\r\n\r\n" + number)
+
+    async with serving(talk) as (pool, server):
+        await asyncio.gather(*(ask(pool) for _ in range(4)))
+        assert len({await ask(pool) for _ in range(5)}) == 1
+        assert server.connections == 4
+
+
 async def test_no_more_connections_are_kept_than_may_be() -> None:
     async with serving(answering(HELLO, HELLO), max_idle=2) as (pool, server):
         await asyncio.gather(*(ask(pool) for _ in range(5)))
@@ -439,23 +454,43 @@ async def test_a_full_pool_serves_in_the_order_of_asking() -> None:
         assert server.connections == 1
 
 
-async def test_a_place_handed_to_a_caller_that_leaves_in_that_step_goes_to_the_next() -> None:
-    async with serving(answering(HELLO, HELLO, HELLO), max_open=1) as (pool, server):
+@pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves"])
+@pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
+async def test_a_connection_handed_on_is_never_lost(*, leaves: bool, dies: bool) -> None:
+    """Not if it dies, or who gets it leaves, in the very step in which it is handed on."""
+    go = asyncio.Event()
+
+    async def talk(link: Link) -> None:
+        while True:
+            await link.request()
+            await go.wait()
+            await link.send(HELLO)
+
+    async with serving(talk, max_open=1) as (pool, server):
 
         async def first() -> None:
             await ask(pool)
-            assert not pool._line.keys() & {waiting}  # the connection is theirs, and they do not know it yet
-            second.cancel()
+            assert waiting.done()  # the connection is theirs, and they do not know it yet
+            if dies:
+                waiting.result().eof_received()  # as the loop calls it when the server has closed
+            if leaves:
+                second.cancel()
 
         one = asyncio.create_task(first())
         await asyncio.sleep(0)
         second, third = asyncio.create_task(ask(pool)), asyncio.create_task(ask(pool))
         await until(lambda: len(pool._line) == 2)
-        waiting = next(iter(pool._line))
+        waiting: asyncio.Future[Any] = next(iter(pool._line))
+        go.set()
         assert await asyncio.wait_for(third, WAIT_S) == b"hello"
         await one
-        assert second.cancelled()
-        assert server.connections == 1
+        if leaves:
+            assert second.cancelled()
+        else:
+            assert await asyncio.wait_for(second, WAIT_S) == b"hello"
+        assert server.connections == (2 if dies else 1)
+        assert pool._open == len(pool._idle) == 1
+        assert not next(iter(pool._idle)).gone
 
 
 async def test_a_stream_finished_before_its_framing_leaves_its_connection_to_others() -> None:
@@ -707,6 +742,50 @@ async def test_a_cancelled_connect_leaves_no_socket_and_gives_its_place_back() -
         assert pool._open == 0
 
 
+async def test_a_connection_made_after_its_caller_left_is_closed() -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+    dialing: list[asyncio.Task[Any]] = []
+
+    async def later(*args: Any, **options: Any) -> Any:
+        await go.wait()
+        return await dial(*args, **options)
+
+    async def stubborn(*args: Any, **options: Any) -> Any:
+        dialing.append(asyncio.create_task(later(*args, **options)))
+        asked.set()
+        return await asyncio.shield(dialing[0])
+
+    async with serving(silence, dial=stubborn) as (pool, server):
+        caller = asyncio.create_task(ask(pool))
+        await asyncio.wait_for(asked.wait(), WAIT_S)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        go.set()
+        await asyncio.gather(*dialing, return_exceptions=True)
+        await asyncio.wait_for(server.lost.wait(), WAIT_S)
+        assert pool._open == 0
+
+
+async def test_a_connection_made_while_the_pool_closes_is_closed() -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def later(*args: Any, **options: Any) -> Any:
+        asked.set()
+        await go.wait()
+        return await dial(*args, **options)
+
+    async with serving(silence, dial=later) as (pool, server):
+        caller = asyncio.create_task(ask(pool))
+        await asyncio.wait_for(asked.wait(), WAIT_S)
+        await pool.aclose()
+        go.set()
+        with pytest.raises(ConnectError, match="pool is closed"):
+            await caller
+        await asyncio.wait_for(server.lost.wait(), WAIT_S)
+        await until(lambda: not pool.live)
+
+
 async def test_a_reply_closed_early_closes_the_socket_and_wakes_its_reader() -> None:
     async with serving(answering(OK + b"content-length: 5\r\n\r\n")) as (pool, server):
         reply = await pool.send(HEAD % 2, b"{}")
@@ -822,6 +901,19 @@ def test_an_idle_connection_is_closed_after_a_minute() -> None:
     virtually(main())
 
 
+def test_a_stream_finished_whose_framing_never_ends_is_closed_soon() -> None:
+    async def main() -> None:
+        async with Upstream(events=[b"data: [DONE]\n\n"], hang_after=1) as upstream:
+            pool = pool_for(upstream.port)
+            reply = await pool.send(HEAD % 15, b'{"stream":true}')
+            assert b"[DONE]" in await reply.read()
+            reply.finish()
+            await upstream.hung_up.wait()
+            await pool.aclose()
+
+    assert 0.9 < virtually(main()) < 2.0
+
+
 def test_a_stream_of_an_hour_is_no_silence() -> None:
     async def main() -> None:
         async with Upstream(*("x" * 120), delay_s=30.0) as upstream:
@@ -885,6 +977,8 @@ def storm(seed: int) -> set[str]:
         await pool.aclose()
         listener.close()
         await until(lambda: not server.tasks)
+        # No timer outlives its connection, or a busy gateway would hold two minutes of dead ones.
+        assert all(timer.cancelled() for timer in asyncio.get_running_loop()._scheduled)  # type: ignore[attr-defined]  # CPython's loop has it
 
     virtually(main())
     return endings

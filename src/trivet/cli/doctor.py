@@ -80,6 +80,7 @@ def command(ctx: click.Context, config: Path | None, *, as_json: bool) -> None:
     if settings is not None:
         checks += asyncio.run(target_checks(settings, os.environ))
         checks += [*engine_checks(settings, os.environ), port_check(settings), *ledger_checks(settings, os.environ)]
+        checks += key_file_checks(settings)
     checks += [*home_checks(home(os.environ)), clock_check(time.time_ns())]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode({"checks": [c._asdict() for c in checks]})).decode())
@@ -317,6 +318,14 @@ def home_checks(folder: Path) -> Iterator[Check]:
         yield Check("warn", "file modes", f"other users can enter {folder}", f"chmod 700 {folder}")
     else:
         yield Check("ok", "file modes", f"only you can enter {folder}")
+
+
+def key_file_checks(settings: Settings) -> Iterator[Check]:
+    """See that nobody else can read the files that hold keys; those that cannot be read are told of elsewhere."""
+    for name, target in settings.targets.items():
+        path = Path(target.api_key.removeprefix("file:")).expanduser()
+        if target.api_key.startswith("file:") and path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            yield Check("warn", f"key of {name}", f"other users can read {path}", f"chmod 600 {path}")
 
 
 def clock_check(now_ns: int) -> Check:

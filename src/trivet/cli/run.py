@@ -56,9 +56,11 @@ def command(ctx: click.Context, config: Path | None, program: tuple[str, ...]) -
       trivet run --config trivet.toml -- pytest -q tests/live
     """
     since_ns = time.time_ns()
+    ledger = folder(load(config, os.environ).ledger, home(os.environ))
     found = None if config else gateway.find(os.environ)
     arguments = ["--config", str(config)] if config else []
     with nullcontext(found) if found else gateway.started(arguments, tell=_tell) as url:
+        gateway.wait(url, tell=_tell)
         env = environment(url, os.environ)
         if not gateway.admits(url, env["OPENAI_API_KEY"]):
             raise ConfigError(
@@ -67,7 +69,7 @@ def command(ctx: click.Context, config: Path | None, program: tuple[str, ...]) -
             )
         code = run(program, env)
     try:
-        _closing_line(found, config, since_ns=since_ns)
+        _closing_line(found, ledger, since_ns=since_ns)
     except TrivetError as error:  # the program's exit code says more than our last line
         _tell(str(error))
     ctx.exit(code)
@@ -148,15 +150,14 @@ def _has_keyboard() -> bool:
         os.close(terminal)
 
 
-def _closing_line(found: str | None, config: Path | None, *, since_ns: int) -> None:
+def _closing_line(found: str | None, ledger: Path, *, since_ns: int) -> None:
     """Say what the program asked and what that cost, from the ledger of this machine."""
     if found is not None:
         if not found.startswith(("http://127.0.0.1:", "http://localhost:", "http://[::1]:")):
             _tell(f"done; what it cost is in the ledger of {found}")
             return
         time.sleep(_LEDGER_LAG_S)
-    path = folder(load(config, os.environ).ledger, home(os.environ))
-    total = summed(path, since_ns=since_ns, until_ns=time.time_ns(), by="policy").total
+    total = summed(ledger, since_ns=since_ns, until_ns=time.time_ns(), by="policy").total
     if total.requests == 0:
         _tell("no request reached the gateway: does the program read OPENAI_BASE_URL or ANTHROPIC_BASE_URL?")
         return

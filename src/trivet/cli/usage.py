@@ -35,14 +35,17 @@ class _Since(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Give nanoseconds since 1970 for a span that ends now, a date, or a date with a time; all UTC."""
-        if re.fullmatch(r"[0-9]+(\.[0-9]+)?(m|h|d)", value):
-            return time.time_ns() - int(seconds(value) * 1e9)
+        now_ns = time.time_ns()
+        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?(m|h|d)", value):
+            return max(0, now_ns - round(seconds(value) * 1e9))
         try:
             at = datetime.fromisoformat(value)
         except ValueError:
             self.fail(f"{value!r} is neither a span such as 7d, 24h or 30m, nor a date such as 2026-11-01.", param, ctx)
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return int(at.timestamp()) * 1_000_000_000
+        if at.timestamp() * 1e9 > now_ns:
+            self.fail(f"{value!r} is in the future.", param, ctx)
+        return max(0, int(at.timestamp())) * 1_000_000_000
 
 
 @click.command("usage")

@@ -56,22 +56,20 @@ class Report(NamedTuple):
     total: Row
 
 
-# One name for each way of grouping, chosen by a parameter: no SQL is ever put together from values.
-_CHOSEN = """
-    WITH chosen AS (
-        SELECT CASE :by
+# The requests of the time, with the name of their group: read once, asked six times. The name is chosen by a
+# parameter: no SQL is ever put together from values.
+_CHOOSE = """
+    CREATE TEMP TABLE chosen AS
+    SELECT CASE :by
             WHEN 'policy' THEN policy WHEN 'target' THEN target WHEN 'model' THEN model WHEN 'tenant' THEN tenant
             WHEN 'key' THEN key_id WHEN 'feature' THEN feature WHEN 'agent' THEN agent WHEN 'customer' THEN customer
             WHEN 'status' THEN status WHEN 'cache' THEN cache ELSE '' END AS name,
-            status, decision, input_tokens, output_tokens, cached_tokens, cost_nanos, cost_unknown, baseline_nanos,
-            saved_nanos, ttft_ns, total_ns
-        FROM entries WHERE at_ns >= :since_ns AND at_ns < :until_ns
-    )
+        status, decision, input_tokens, output_tokens, cached_tokens, cost_nanos, cost_unknown, baseline_nanos,
+        saved_nanos, ttft_ns, total_ns
+    FROM entries WHERE at_ns >= :since_ns AND at_ns < :until_ns
 """
-_SUMS = (
-    _CHOSEN  # noqa: S608  # two constants: no value is ever put into SQL
-    + """
-    SELECT name, count(*) AS requests,
+_SUMS = """
+    SELECT iif(:total, '', name) AS name, count(*) AS requests,
         sum(status = 'ok') AS ok, sum(status = 'refused') AS refused,
         sum(status = 'failed') AS failed, sum(status = 'cancelled') AS cancelled,
         sum(decision = 'serve') AS hits,
@@ -80,15 +78,14 @@ _SUMS = (
         CASE WHEN sum(cost_nanos) IS NULL AND sum(cost_unknown) = 0 THEN 0 ELSE sum(cost_nanos) END AS cost_nanos,
         sum(cost_unknown) AS unknown_costs,
         sum(baseline_nanos) AS baseline_nanos, sum(saved_nanos) AS saved_nanos
-    FROM chosen GROUP BY name ORDER BY cost_nanos DESC, requests DESC, name
-    """
-)
+    FROM chosen GROUP BY 1 ORDER BY cost_nanos DESC, requests DESC, 1
+"""
 # Nearest rank: the smallest value that at least that share of the values do not exceed.
-_RANKED = (
-    _CHOSEN  # noqa: S608  # two constants: no value is ever put into SQL
-    + """,
-    measured AS (
-        SELECT name, CASE WHEN :what = 'ttft' THEN ttft_ns WHEN status = 'ok' THEN total_ns END AS value FROM chosen
+_RANKED = """
+    WITH measured AS (
+        SELECT iif(:total, '', name) AS name,
+            CASE WHEN :what = 'ttft' THEN ttft_ns WHEN status = 'ok' THEN total_ns END AS value
+        FROM chosen
     ),
     ranked AS (
         SELECT name, value, row_number() OVER (PARTITION BY name ORDER BY value) AS nth,
@@ -98,8 +95,7 @@ _RANKED = (
     SELECT name, min(value) FILTER (WHERE nth * 100 >= n * 50) AS p50,
         min(value) FILTER (WHERE nth * 100 >= n * 95) AS p95
     FROM ranked GROUP BY name
-    """
-)
+"""
 
 
 def usage(path: Path, *, since_ns: int, until_ns: int, by: By, tell: Callable[[str], None]) -> Report:
@@ -108,10 +104,8 @@ def usage(path: Path, *, since_ns: int, until_ns: int, by: By, tell: Callable[[s
     Raises `LedgerError`: there is no ledger at `path`, or it cannot be read.
     """
     with _opened(path, tell) as db:
-        db.execute("BEGIN")  # all the queries see the same entries
-        asked = {"since_ns": since_ns, "until_ns": until_ns}
-        rows = _rows(db, {"by": by, **asked})
-        total = _rows(db, {"by": "", **asked})
+        db.execute(_CHOOSE, {"by": by, "since_ns": since_ns, "until_ns": until_ns})
+        rows, total = _rows(db, total=False), _rows(db, total=True)
     return Report(rows, total[0] if total else Row(name=""))
 
 
@@ -133,18 +127,17 @@ def _opened(path: Path, tell: Callable[[str], None]) -> Iterator[sqlite3.Connect
     try:
         catch_up(path, tell=tell)
         with closing(open_tables(path / FILE, connect)) as db:
-            db.execute("PRAGMA query_only = ON")
             yield db
     except (sqlite3.Error, OSError) as error:
         raise LedgerError(f"The ledger {path} cannot be read: {error}.") from error
 
 
-def _rows(db: sqlite3.Connection, asked: dict[str, str | int]) -> list[Row]:
-    sums = db.execute(_SUMS, asked)
+def _rows(db: sqlite3.Connection, *, total: bool) -> list[Row]:
+    sums = db.execute(_SUMS, {"total": total})
     columns = [column[0] for column in sums.description]
     found = [dict(zip(columns, values, strict=True)) for values in sums]
-    first = {name: (p50, p95) for name, p50, p95 in db.execute(_RANKED, {"what": "ttft", **asked})}
-    whole = {name: p50 for name, p50, _ in db.execute(_RANKED, {"what": "total", **asked})}
+    first = {name: (p50, p95) for name, p50, p95 in db.execute(_RANKED, {"what": "ttft", "total": total})}
+    whole = {name: p50 for name, p50, _ in db.execute(_RANKED, {"what": "total", "total": total})}
     for row in found:
         row["ttft_p50_ns"], row["ttft_p95_ns"] = first.get(row["name"], (None, None))
         row["total_p50_ns"] = whole.get(row["name"])

@@ -5,9 +5,9 @@
 Engines of one process take turns (`Turns`): they load one after the other in the order they were started, and one
 fetches at a time; so the first, if it is the small one, answers while the next is still being fetched and loaded.
 
-Not here: what is asked of it (`embedded.py`), what the child does (`engine_child.py`), where files come from (`weights/`).
-Invariants: `address` is set exactly while the child answers /health; the child dies with this process, also by kill -9;
-its key is made anew for each child and is on no command line, in no environment and in no log.
+Not here: what is asked of it (`embedded.py`), what the child does (`engine_child.py`), how files are had (`weights`).
+Invariants: `address` is set from the child's first answer to /health until its end; the child dies with this process,
+also by kill -9; its key is made anew for each child, and is on no command line, in no environment and in no log.
 """
 
 import asyncio
@@ -60,6 +60,9 @@ class Pace(NamedTuple):
     """So many in a row without an answer, and the child is taken for stuck."""
 
 
+PACE = Pace()
+
+
 class Turns:
     """Who may load and who may fetch, first come first served."""
 
@@ -83,6 +86,10 @@ class Address(NamedTuple):
 
     url: str
     key: Secret
+
+
+class _StoppedError(Exception):
+    """Nobody waits for the fetch any more."""
 
 
 class EngineError(TrivetError):
@@ -109,7 +116,7 @@ class Engine:
         served_as: str,
         kit: Kit,
         turns: Turns,
-        pace: Pace = Pace(),  # noqa: B008  # frozen
+        pace: Pace = PACE,
     ) -> None:
         self.name, self._weights, self._settings, self._served_as = name, weights, settings, served_as
         self._kit, self._turns, self._pace = kit, turns, pace
@@ -162,7 +169,7 @@ class Engine:
 
         def progress(done_bytes: int, total_bytes: int, what: str) -> None:
             if stop.is_set():
-                raise InterruptedError("the engine is being stopped")
+                raise _StoppedError
             percent = 100 * done_bytes // total_bytes
             if seen != [percent, what]:
                 seen[:] = [percent, what]
@@ -246,7 +253,7 @@ class Engine:
             line = await asyncio.wait_for(child.stdout.readline(), LOAD_S)
         except TimeoutError:
             return f"it did not load within {LOAD_S:.0f} s"
-        if not line:
+        if not line.endswith(b"\n"):
             return f"{_ending(await child.wait())} while it was loading; {self._last_words()}"
         report = msgspec.json.decode(line, type=Report)
         if report.error:

