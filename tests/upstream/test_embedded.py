@@ -22,6 +22,8 @@ from trivet.types import Chunk, Request
 from trivet.upstream.embedded import MISSING, Embedded, build
 from trivet.upstream.openai import OpenAICompatible
 
+REPOSITORY = Path(__file__).parents[2]
+
 
 def target(model: str, *, name: str = "small", context: int = 512, base_url: str = "") -> TargetSettings:
     engine = EngineSettings(context=context, slots=2, threads=2)
@@ -205,7 +207,7 @@ def test_it_is_registered_as_llamacpp() -> None:
 WITHOUT_RUNTIME = """
 import asyncio, pathlib, sys
 sys.path[:0] = sys.argv[2:]
-import engine_room, test_embedded
+from tests.upstream import engine_room, test_embedded
 from trivet.errors import UpstreamError
 async def main():
     folder = pathlib.Path(sys.argv[1])
@@ -232,16 +234,7 @@ def test_without_the_runtime_it_says_what_to_install(tmp_path: Path) -> None:
                 (site / package.name).symlink_to(package)
     source = Path(sys.modules["trivet"].__file__ or "").parents[1]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-S",
-            "-c",
-            WITHOUT_RUNTIME,
-            str(tmp_path),
-            str(site),
-            str(source),
-            str(Path(__file__).parent),
-        ],
+        [sys.executable, "-S", "-c", WITHOUT_RUNTIME, *map(str, (tmp_path, site, source, REPOSITORY))],
         capture_output=True,
         text=True,
         timeout=60,
@@ -255,7 +248,7 @@ def test_without_the_runtime_it_says_what_to_install(tmp_path: Path) -> None:
 GATEWAY = """
 import asyncio, pathlib, sys
 sys.path.insert(0, sys.argv[3])
-import engine_room, test_embedded
+from tests.upstream import engine_room, test_embedded
 async def main():
     provider = test_embedded.build(test_embedded.target(sys.argv[1]), engine_room.kit_at(pathlib.Path(sys.argv[2])))
     await provider.start()
@@ -269,9 +262,8 @@ asyncio.run(main())
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_kill_9_of_the_gateway_leaves_no_engine(tmp_path: Path) -> None:
-    here = str(Path(__file__).parent)
     with subprocess.Popen(
-        [sys.executable, "-c", GATEWAY, str(smollm()), str(tmp_path), here], stdout=subprocess.PIPE
+        [sys.executable, "-c", GATEWAY, str(smollm()), str(tmp_path), str(REPOSITORY)], stdout=subprocess.PIPE
     ) as gateway:
         assert gateway.stdout is not None
         pid = int(gateway.stdout.readline())

@@ -65,6 +65,8 @@ class Link:
     async def send(self, *pieces: bytes) -> None:
         """Send each piece as a packet of its own."""
         for piece in pieces:
+            if self.writer.is_closing():
+                raise ConnectionResetError("the client is gone")
             self.writer.write(piece)
             await self.writer.drain()
             await asyncio.sleep(0.001)  # the client, on the same loop, reads what is there before we go on

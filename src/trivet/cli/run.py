@@ -31,6 +31,7 @@ _PASSED_ON = tuple(
     for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
     if hasattr(signal, name)
 )
+_LOOK_UP_S = 0.2
 _LEDGER_LAG_S = 0.3
 """A gateway that goes on running writes entries in groups: within about 50 ms (`ledger/report.py`)."""
 
@@ -99,8 +100,17 @@ def run(program: tuple[str, ...], env: Mapping[str, str]) -> int:
             _tell(f"{program[0]!r} cannot be run: {error.strerror}.")
             return 126
         passing.to(child)
-        code = child.wait()
+        code = _wait(child)
     return 128 - code if code < 0 else code
+
+
+def _wait(child: "subprocess.Popen[bytes]") -> int:
+    """Wait, looking up now and then: a signal that comes just before a wait without end would be heard only after it."""
+    while True:
+        try:
+            return child.wait(timeout=_LOOK_UP_S)
+        except subprocess.TimeoutExpired:
+            continue
 
 
 class _Passing:

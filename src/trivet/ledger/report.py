@@ -87,14 +87,14 @@ _RANKED = """
             CASE WHEN :what = 'ttft' THEN ttft_ns WHEN status = 'ok' THEN total_ns END AS value
         FROM chosen
     ),
+    counted AS (SELECT name, count(value) AS n FROM measured GROUP BY name),
     ranked AS (
-        SELECT name, value, row_number() OVER (PARTITION BY name ORDER BY value) AS nth,
-            count(*) OVER (PARTITION BY name) AS n
+        SELECT name, value, row_number() OVER (PARTITION BY name ORDER BY value) AS nth
         FROM measured WHERE value IS NOT NULL
     )
-    SELECT name, min(value) FILTER (WHERE nth * 100 >= n * 50) AS p50,
-        min(value) FILTER (WHERE nth * 100 >= n * 95) AS p95
-    FROM ranked GROUP BY name
+    SELECT name, max(value) FILTER (WHERE nth = (n * 50 + 99) / 100) AS p50,
+        max(value) FILTER (WHERE nth = (n * 95 + 99) / 100) AS p95
+    FROM ranked JOIN counted USING (name) GROUP BY name
 """
 
 

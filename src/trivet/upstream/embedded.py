@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from trivet.config import TargetSettings
+from trivet.config import TargetSettings, TimeoutSettings
 from trivet.errors import ConfigError, NotReadyError, UpstreamError
 from trivet.seams import Kit, Provider
 from trivet.types import Chunk, Request
@@ -27,6 +27,10 @@ from trivet.weights import MODELS, Model, find
 
 MISSING = "The runtime for local models is not installed. Run: pip install 'trivet[local]'"
 
+PATIENT = TimeoutSettings(first_byte="30m", idle="10m")
+"""In place of the defaults, which are for machines that are not busy: two prompts of 3000 tokens keep two cores reading
+for over two minutes (Qwen2.5 1.5B). A child that is stuck is found by its /health, and its end ends the answers."""
+
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
 """Shared by the engines of one loop: they load in turn, and builders know nothing of one another."""
 
@@ -35,6 +39,8 @@ class Embedded:
     """A model in a child process of ours."""
 
     def __init__(self, target: TargetSettings, weights: Model | Path, kit: Kit) -> None:
+        if target.timeouts == TimeoutSettings():
+            target = msgspec.structs.replace(target, timeouts=PATIENT)
         self._target, self._weights, self._kit = target, weights, kit
         self._engine: Engine | None = None
         self._inner: openai.OpenAICompatible | None = None
