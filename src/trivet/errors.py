@@ -139,7 +139,7 @@ class UpstreamError(TrivetError):
         status: int = 502,
         code: str = "upstream_error",
         body: bytes | None = None,
-        headers: tuple[tuple[str, str], ...] = (),
+        headers: tuple[tuple[bytes, bytes], ...] = (),
         again: bool = True,
         retry_after_s: float | None = None,
     ) -> None:

@@ -84,7 +84,7 @@ class Tally:
     decision: Decision | None = None
     attempts: list[Attempt] = field(default_factory=list)
     target: str = ""
-    opened_headers: tuple[tuple[str, str], ...] = ()
+    opened_headers: tuple[tuple[bytes, bytes], ...] = ()
     auth_ns: int = 0
     cache_ns: int = 0
     look_ns: int = 0

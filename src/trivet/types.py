@@ -76,7 +76,7 @@ class Request(Struct, frozen=True, kw_only=True):
     n: int = 1
     labels: Labels = Labels()
     controls: Controls = Controls()
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = ()
     """Request headers that are passed on to the target as they came (lower-case names)."""
     at_ns: int = 0
     """Time of day at which the first byte of it was in our hands."""
@@ -198,7 +198,7 @@ class Opened(Struct, frozen=True):
 
     connect_ns: int
     """Name look-up, connect and TLS; 0 where an open connection was used again."""
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = ()
     """Of the target's answer, those that are passed on to the client (lower-case names)."""
 
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from trivet.types import Policy, Request
 
 _DELIVERY = frozenset({"stream", "stream_options"})
-_ANSWERING_HEADERS = ("openai-", "anthropic-")
+_ANSWERING_HEADERS = (b"openai-", b"anthropic-")
 """Of the headers that are passed on, those that can change what is answered (betas, organisation, project)."""
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -30,7 +30,7 @@ class KeyParts(Struct, frozen=True, kw_only=True, array_like=True):
     policy_digest: str
     namespace: str
     partition: tuple[tuple[str, str], ...]
-    headers: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[bytes, bytes], ...]
     body: dict[str, Any]
 
 

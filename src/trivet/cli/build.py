@@ -3,11 +3,11 @@
 Not here: what any stage does. Built-ins come through the same entry points as a plugin's.
 """
 
+import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from random import SystemRandom
 
 from trivet.config import Settings, home, models_folder
 from trivet.errors import ConfigError
@@ -16,6 +16,25 @@ from trivet.pipeline import Stages
 from trivet.routing.policies import Policies
 from trivet.seams import Kit, Provider, load
 from trivet.upstream.http import dial
+
+
+class SystemRandom:
+    """The operating system's randomness, fetched a page at a time: a system call for each request id costs more."""
+
+    def __init__(self) -> None:
+        self._page = b""
+
+    def getrandbits(self, k: int, /) -> int:
+        """Give k bits, at most 1024, that nobody can guess."""
+        size = (k + 7) // 8
+        if len(self._page) < size:
+            self._page = os.urandom(4096)
+        taken, self._page = self._page[:size], self._page[size:]
+        return int.from_bytes(taken) >> (size * 8 - k)
+
+    def random(self) -> float:
+        """Give a float in [0, 1)."""
+        return self.getrandbits(53) / (1 << 53)
 
 
 class SystemClock:

@@ -105,7 +105,7 @@ def run(program: tuple[str, ...], env: Mapping[str, str]) -> int:
 
 
 def _wait(child: "subprocess.Popen[bytes]") -> int:
-    """Wait, looking up now and then: a signal that comes just before a wait without end would be heard only after it."""
+    """Wait, looking up now and then: a signal just before a wait without end would be heard only after it."""
     while True:
         try:
             return child.wait(timeout=_LOOK_UP_S)

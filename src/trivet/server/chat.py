@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from trivet.errors import TrivetError
+from trivet.errors import TrivetError, UpstreamError
 from trivet.ledger.money import usd
 from trivet.pipeline import Stages, Tally, abandon, answer
 from trivet.seams import Random
@@ -55,14 +55,16 @@ class Chat:
             return
         task = asyncio.current_task()
         assert task is not None
-        gone = asyncio.ensure_future(_cancel_when_gone(receive, task, tally))
+        watch = _Watch(receive, task, tally)
+        soon = task.get_loop().call_soon(watch.start)  # a hit is over before it would be of use
         try:
             await self._relay(tally, send)
         except asyncio.CancelledError:
-            if not gone.done():
+            if not watch.gone:
                 raise  # not the client: the server is stopping
         finally:
-            gone.cancel()
+            soon.cancel()
+            watch.stop()
             self._note(tally)
 
     def _note(self, tally: Tally) -> None:
@@ -106,15 +108,31 @@ class Chat:
             if started:  # the true status is gone: OpenAI's clients raise on an error event, and miss the [DONE]
                 await send({"type": "http.response.body", "body": event(error_body(error))})
             else:
-                passed = [(n.encode(), v.encode("latin-1")) for n, v in getattr(error, "headers", ())]
+                passed: RawHeaders = list(error.headers) if isinstance(error, UpstreamError) else []
                 await send_error(send, error, _headers(tally) + passed)
 
 
-async def _cancel_when_gone(receive: Receive, task: "asyncio.Task[None]", tally: Tally) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    if not tally.sent:  # after the last byte, "disconnect" only says that the exchange is over
-        task.cancel()
+class _Watch:
+    """Cancels a request's task when its client leaves."""
+
+    def __init__(self, receive: Receive, task: "asyncio.Task[None]", tally: Tally) -> None:
+        self._receive, self._task, self._tally = receive, task, tally
+        self._watching: asyncio.Task[None] | None = None
+        self.gone = False
+
+    def start(self) -> None:
+        self._watching = self._task.get_loop().create_task(self._until_gone())
+
+    def stop(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _until_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self._tally.sent:  # after the last byte, "disconnect" only says that the exchange is over
+            self.gone = True
+            self._task.cancel()
 
 
 async def _drain(chunks: AsyncGenerator[Chunk, None]) -> None:
@@ -185,7 +203,7 @@ def _headers(tally: Tally) -> RawHeaders:
         if entry.saved:
             told.append((b"x-trivet-saved-usd", usd(_saved(entry)).encode()))
     told.append((b"server-timing", _timing(tally)))
-    told += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in tally.opened_headers]
+    told += tally.opened_headers
     return told
 
 
@@ -198,15 +216,15 @@ def _cache(decision: object, state: str) -> bytes:
 def _timing(tally: Tally) -> bytes:
     """Write `Server-Timing` (W3C): milliseconds of each phase that was reached."""
     looked_ns = tally.cache_ns or tally.auth_ns
-    spans = (
-        ("auth", tally.auth_ns),
-        ("cache", tally.cache_ns and tally.cache_ns - tally.auth_ns),
-        ("route", tally.look_ns and tally.look_ns - looked_ns),
-        ("queue", 0),
-        ("connect", tally.connect_ns),
-        ("ttft", tally.ttft_ns),
+    cache_ns = tally.cache_ns and tally.cache_ns - tally.auth_ns
+    route_ns = tally.look_ns and tally.look_ns - looked_ns
+    return b"auth;dur=%.3f, cache;dur=%.3f, route;dur=%.3f, queue;dur=0, connect;dur=%.3f, ttft;dur=%.3f" % (
+        tally.auth_ns / 1e6,
+        cache_ns / 1e6,
+        route_ns / 1e6,
+        tally.connect_ns / 1e6,
+        tally.ttft_ns / 1e6,
     )
-    return ", ".join([f"{name};dur={ns / 1e6:.3f}" for name, ns in spans]).encode()
 
 
 def new_id(at_ns: int, random: Random) -> str:

@@ -37,12 +37,11 @@ _THE_REQUESTS_FAULT = frozenset({400, 409, 413, 415, 422})
 """Asking another target would only say the same again."""
 
 _NOT_PASSED_ON = frozenset(
-    {
-        "connection", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade",
-        "content-length", "content-type", "content-encoding", "set-cookie", "server", "date", "alt-svc",
-        "strict-transport-security", "cache-control", "vary", "access-control-allow-origin",
-    }
-)  # fmt: skip
+    b"connection keep-alive proxy-authenticate te trailer transfer-encoding upgrade content-length content-type "
+    b"content-encoding set-cookie server date alt-svc strict-transport-security cache-control vary "
+    b"access-control-allow-origin".split()
+)
+"""About the connection, or words of theirs about caching and cookies that would be wrong from us."""
 
 
 class _Place(NamedTuple):
@@ -126,8 +125,8 @@ class OpenAICompatible:
             raise UpstreamError(f"Target {self._target.name!r} ended its stream before the answer was whole.")
 
     def _head(self, request: Request, length: int) -> bytes:
-        passed = "".join([f"{name}: {value}\r\n" for name, value in request.headers])
-        return b"%b%bcontent-length: %d\r\n\r\n" % (self._place.head, passed.encode("latin-1"), length)
+        passed = b"".join([b"%b: %b\r\n" % header for header in request.headers])
+        return b"%b%bcontent-length: %d\r\n\r\n" % (self._place.head, passed, length)
 
     async def _refusal(self, reply: Reply) -> UpstreamError:
         """Make an error of a status that is not 200, in the target's own words where they are in OpenAI's shape."""
@@ -162,9 +161,8 @@ def _is_whole(reply: Reply) -> bool:
     return any(n == b"content-type" and v.startswith(b"application/json") for n, v in reply.headers)
 
 
-def _passed_on(reply: Reply) -> tuple[tuple[str, str], ...]:
-    named = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in reply.headers]
-    return tuple((n, v) for n, v in named if n not in _NOT_PASSED_ON and not n.startswith("x-trivet-"))
+def _passed_on(reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple([h for h in reply.headers if h[0] not in _NOT_PASSED_ON and not h[0].startswith(b"x-trivet-")])
 
 
 def _place(target: TargetSettings, *, base_url: str, key: Secret | None) -> _Place:

@@ -99,9 +99,9 @@ def _param(error: msgspec.ValidationError) -> str | None:
     return text.rsplit("$.", 1)[1].rstrip("`") if "`$." in text else None
 
 
-def _sort_headers(headers: Headers) -> tuple[tuple[tuple[str, str], ...], dict[str, str]]:
+def _sort_headers(headers: Headers) -> tuple[tuple[tuple[bytes, bytes], ...], dict[str, str]]:
     """Part the headers into those that are passed on and our own words; the rest stays here."""
-    passed: list[tuple[str, str]] = []
+    passed: list[tuple[bytes, bytes]] = []
     asked: dict[str, str] = {}
     named_by_connection: frozenset[bytes] = frozenset()
     for name, value in headers:
@@ -109,11 +109,11 @@ def _sort_headers(headers: Headers) -> tuple[tuple[tuple[str, str], ...], dict[s
             if name == b"connection" and value not in (b"keep-alive", b"close"):
                 named_by_connection = frozenset(v.strip().lower() for v in value.split(b","))
         elif not name.startswith(_STAYS_HERE_TOO):
-            passed.append((name.decode("latin-1"), value.decode("latin-1")))
+            passed.append((name, value))
         elif name.startswith(b"x-trivet-"):
             asked[name[9:].decode("latin-1")] = value.decode("latin-1")
     if named_by_connection:
-        passed = [(n, v) for n, v in passed if n.encode("latin-1") not in named_by_connection]
+        passed = [(n, v) for n, v in passed if n not in named_by_connection]
     return tuple(passed), asked
 
 
