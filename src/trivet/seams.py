@@ -48,6 +48,13 @@ class Dialer(Protocol):
         ...
 
 
+class Turns:
+    """Who may fetch and who may load, first come first served: heavy starts do not crowd each other out."""
+
+    def __init__(self) -> None:
+        self.load, self.fetch = asyncio.Lock(), asyncio.Lock()
+
+
 class Kit(NamedTuple):
     """What a stage may need from outside, handed to every builder."""
 
@@ -60,6 +67,8 @@ class Kit(NamedTuple):
     """Where model files live; may not exist yet."""
     tell: Callable[[str], None]
     """A line for the operator (progress of a download, an engine restarted). Never secrets."""
+    turns: Turns
+    """Shared by all that is built with this Kit."""
 
 
 class Provider(Protocol):

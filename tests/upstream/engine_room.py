@@ -5,9 +5,6 @@ import functools
 import json
 import os
 import random
-import socket
-import ssl
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -16,7 +13,9 @@ from typing import Any
 
 import msgspec
 
-from trivet.seams import Kit
+from trivet.cli.build import SystemClock
+from trivet.seams import Kit, Turns
+from trivet.upstream.http import dial
 from trivet.weights import Model, Store, find
 from trivet.weights.catalog import Packages
 
@@ -36,22 +35,9 @@ def smollm() -> Path:
     return Store(Path(models).expanduser()).fetch(SMOLLM, lambda done_bytes, total_bytes, what: None)
 
 
-class SystemClock:
-    now_ns = staticmethod(time.time_ns)
-    mono_ns = staticmethod(time.monotonic_ns)
-
-
-async def dial(
-    make: Callable[[], asyncio.Protocol], host: str, port: int, *, tls: ssl.SSLContext | None
-) -> tuple[asyncio.Transport, asyncio.Protocol]:
-    transport, protocol = await asyncio.get_running_loop().create_connection(make, host, port, ssl=tls)
-    transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return transport, protocol
-
-
 def kit_at(folder: Path, told: list[str] | None = None, *, models: Path | None = None) -> Kit:
     tell = told.append if told is not None else lambda line: None
-    return Kit(SystemClock(), random.Random(7), dial, folder, models or folder / "models", tell)
+    return Kit(SystemClock(), random.Random(7), dial, folder, models or folder / "models", tell, Turns())
 
 
 def ask(url: str, path: str, body: dict[str, Any] | None = None, *, key: str) -> tuple[int, Any]:

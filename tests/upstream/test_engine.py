@@ -14,7 +14,7 @@ import pytest
 from tests.upstream.engine_room import SMOLLM, alive, ask, chat, kit_at, seen_from_outside, smollm, until
 from trivet.config import EngineSettings
 from trivet.seams import Kit
-from trivet.upstream.engine import PACE, Engine, Pace, Turns
+from trivet.upstream.engine import PACE, Engine, Pace
 from trivet.weights import Model, Store
 from trivet.weights.catalog import Hub
 
@@ -24,9 +24,9 @@ BRISK = Pace(first_wait_s=0.1, probe_every_s=0.2, probe_timeout_s=1.0, probes=2)
 
 @asynccontextmanager
 async def engine(
-    weights: Model | Path, kit: Kit, *, name: str = "small", turns: Turns | None = None, pace: Pace = PACE
+    weights: Model | Path, kit: Kit, *, name: str = "small", pace: Pace = PACE
 ) -> AsyncGenerator[Engine, None]:
-    one = Engine(name, weights, SMALL, served_as="smol", kit=kit, turns=turns or Turns(), pace=pace)
+    one = Engine(name, weights, SMALL, served_as="smol", kit=kit, pace=pace)
     one.start()
     try:
         yield one
@@ -182,14 +182,14 @@ def test_the_small_one_answers_while_the_large_one_is_still_being_fetched(
 ) -> None:
     async def main() -> None:
         told: list[str] = []
-        gate, turns = asyncio.Event(), Turns()
+        gate = asyncio.Event()
         large = msgspec.structs.replace(SMOLLM, sources=(Hub(repository="a/b", file="c.gguf"),))
         kit = kit_at(tmp_path, told)
         async with hub_of(smollm().read_bytes(), gate) as url:
             monkeypatch.setenv("HF_ENDPOINT", url)
             async with (
-                engine(smollm(), kit, turns=turns) as first,
-                engine(large, kit, name="large", turns=turns) as second,
+                engine(smollm(), kit) as first,
+                engine(large, kit, name="large") as second,
             ):
                 await until(lambda: first.address and "fetching 3" in second.state.words)
                 assert await answers(first)

@@ -7,14 +7,13 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 from trivet.config import Settings, home, models_folder
 from trivet.errors import ConfigError
 from trivet.ledger.prices import Prices
 from trivet.pipeline import Stages
 from trivet.routing.policies import Policies
-from trivet.seams import Kit, Provider, load
+from trivet.seams import Kit, Provider, Turns, load
 from trivet.upstream.http import dial
 
 
@@ -60,12 +59,8 @@ def kit(settings: Settings, env: Mapping[str, str], *, tell: Callable[[str], Non
         home=folder,
         models=models_folder(settings, env),
         tell=tell,
+        turns=Turns(),
     )
-
-
-def ledger_folder(settings: Settings, folder: Path) -> Path:
-    """Say where the ledger is."""
-    return Path(settings.ledger.path).expanduser() if settings.ledger.path else folder / "ledger"
 
 
 @asynccontextmanager
@@ -86,12 +81,14 @@ async def stages(settings: Settings, kit: Kit) -> AsyncGenerator[Stages, None]:
         for name, target in settings.targets.items():
             providers[name] = provider = load("trivet.provider", target.provider)(target, kit)
             opened.push_async_callback(provider.aclose)
+        prices = Prices(settings.targets)
+        prices.warm()
         yield Stages(
             policies=Policies(settings),
             cache=cache,
             routers=routers,
             providers=providers,
             store=store,
-            prices=Prices(settings.targets),
+            prices=prices,
             clock=kit.clock,
         )

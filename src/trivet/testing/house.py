@@ -23,7 +23,7 @@ from trivet.ledger.prices import Prices
 from trivet.pipeline import Stages
 from trivet.routing.fixed import Fixed
 from trivet.routing.policies import Policies
-from trivet.seams import Clock, Dialer, Kit, Provider, Random, Store, load
+from trivet.seams import Clock, Dialer, Kit, Provider, Random, Store, Turns, load
 from trivet.server.app import App
 from trivet.server.auth import Auth
 from trivet.server.run import Server, bind, url, uvicorn_config
@@ -63,6 +63,7 @@ def kit(
         home=folder,
         models=folder / "models",
         tell=tell or (lambda line: None),
+        turns=Turns(),
     )
 
 

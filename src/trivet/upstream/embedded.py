@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from importlib.util import find_spec
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -21,7 +20,7 @@ from trivet.errors import ConfigError, NotReadyError, UpstreamError
 from trivet.seams import Kit, Provider
 from trivet.types import Chunk, Request
 from trivet.upstream import openai
-from trivet.upstream.engine import Address, Engine, Turns
+from trivet.upstream.engine import Address, Engine
 from trivet.upstream.engine_child import HTTP_THREADS
 from trivet.weights import MODELS, Model, find
 
@@ -30,9 +29,6 @@ MISSING = "The runtime for local models is not installed. Run: pip install 'triv
 PATIENT = TimeoutSettings(first_byte="30m", idle="10m")
 """In place of the defaults, which are for machines that are not busy: two prompts of 3000 tokens keep two cores reading
 for over two minutes (Qwen2.5 1.5B). A child that is stuck is found by its /health, and its end ends the answers."""
-
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
-"""Shared by the engines of one loop: they load in turn, and builders know nothing of one another."""
 
 
 class Embedded:
@@ -62,7 +58,6 @@ class Embedded:
             settings,
             served_as=self._target.model,
             kit=self._kit,
-            turns=_turns.setdefault(asyncio.get_running_loop(), Turns()),
         )
         self._engine.start()
 

@@ -2,7 +2,7 @@
 
     fetching  ->  loading  ->  ready  ->  restarting in 4 s  ->  loading  ->  ...        or: failed
 
-Engines of one process take turns (`Turns`): they load one after the other in the order they were started, and one
+Engines of one process take turns (`seams.Turns`): they load one after the other in the order they were started, and one
 fetches at a time; so the first, if it is the small one, answers while the next is still being fetched and loaded.
 
 Not here: what is asked of it (`embedded.py`), what the child does (`engine_child.py`), how files are had (`weights`).
@@ -63,13 +63,6 @@ class Pace(NamedTuple):
 PACE = Pace()
 
 
-class Turns:
-    """Who may load and who may fetch, first come first served."""
-
-    def __init__(self) -> None:
-        self.load, self.fetch = asyncio.Lock(), asyncio.Lock()
-
-
 class State(NamedTuple):
     """How far an engine is."""
 
@@ -115,11 +108,10 @@ class Engine:
         *,
         served_as: str,
         kit: Kit,
-        turns: Turns,
         pace: Pace = PACE,
     ) -> None:
         self.name, self._weights, self._settings, self._served_as = name, weights, settings, served_as
-        self._kit, self._turns, self._pace = kit, turns, pace
+        self._kit, self._turns, self._pace = kit, kit.turns, pace
         self.log = kit.home / "engines" / f"{name}.log"
         self.state = State("not started")
         self.address: Address | None = None
