@@ -273,18 +273,18 @@ async def act(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
             while waiting:
                 yield waiting.pop(0)
         except UpstreamError as error:
-            _end(tally, attempt, stages.clock, error=error)
+            end_attempt(tally, attempt, stages.clock, error=error)
             if attempt.spoke or last or not error.again:
                 raise
         except BaseException as error:  # cancelled, or the caller let go of the generator
-            _end(tally, attempt, stages.clock, error=error)
+            end_attempt(tally, attempt, stages.clock, error=error)
             raise
         else:
-            _end(tally, attempt, stages.clock)
+            end_attempt(tally, attempt, stages.clock)
             return
 
 
-def _end(tally: Tally, attempt: Try, clock: Clock, *, error: BaseException | None = None) -> None:
+def end_attempt(tally: Tally, attempt: Try, clock: Clock, *, error: BaseException | None = None) -> None:
     took_ns = clock.mono_ns() - tally.began_ns - attempt.started_ns
     tally.engine_ns = took_ns
     failed = isinstance(error, Exception)

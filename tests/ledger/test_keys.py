@@ -25,11 +25,11 @@ def test_a_key_opens_for_its_tenant_and_no_other_string_does(path: Path) -> None
     other = create(path, name="other", tenant="globex", clock=CLOCK)
     raw = made.secret.reveal()
     ring = KeyRing(path)
-    assert ring.check(raw) == made.key
-    assert ring.check(other.secret.reveal()) == other.key
+    assert ring.check(raw.encode()) == made.key
+    assert ring.check(other.secret.reveal().encode()) == other.key
     assert made.key.tenant == "acme"
     wrong = ("", raw[:-1], raw + "x", raw[:20], raw.swapcase(), "' OR '1'='1", "\ud800", raw.removeprefix("sk-trivet-"))
-    assert [ring.check(w) for w in wrong] == [None] * len(wrong)
+    assert [ring.check(w.encode("utf-8", "surrogatepass")) for w in wrong] == [None] * len(wrong)
     ring.close()
 
 
@@ -74,8 +74,8 @@ def test_a_revoked_key_is_refused_after_the_next_refresh(path: Path, by: str) ->
     ended = revoke(path, getattr(made.key, by), clock=CLOCK)
     assert ended.revoked_ns is not None
     ring.refresh()
-    assert ring.check(made.secret.reveal()) is None
-    assert ring.check(kept.secret.reveal()) == kept.key
+    assert ring.check(made.secret.reveal().encode()) is None
+    assert ring.check(kept.secret.reveal().encode()) == kept.key
     assert [k.revoked_ns is None for k in listing(path)] == [False, True]
     ring.close()
 
@@ -103,10 +103,10 @@ def test_a_ring_finds_keys_made_after_it(path: Path) -> None:
     made = create(path, name="app", tenant="acme", clock=CLOCK)
     ring.refresh()
     assert (before, ring.any) == (False, True)
-    assert ring.check(made.secret.reveal()) == made.key
+    assert ring.check(made.secret.reveal().encode()) == made.key
     more = create(path, name="more", tenant="acme", clock=CLOCK)
     ring.refresh()
-    assert ring.check(more.secret.reveal()) == more.key
+    assert ring.check(more.secret.reveal().encode()) == more.key
     ring.close()
 
 
@@ -124,12 +124,12 @@ def test_a_file_that_is_lost_changes_nothing_and_one_that_is_replaced_is_read(pa
     path.unlink()
     ring.refresh()
     assert ring.any
-    assert ring.check(made.secret.reveal()) == made.key
+    assert ring.check(made.secret.reveal().encode()) == made.key
     other = create(tmp_path / "other.db", name="new", tenant="acme", clock=CLOCK)
     (tmp_path / "other.db").rename(path)
     ring.refresh()
-    assert ring.check(other.secret.reveal()) == other.key
-    assert ring.check(made.secret.reveal()) is None
+    assert ring.check(other.secret.reveal().encode()) == other.key
+    assert ring.check(made.secret.reveal().encode()) is None
     ring.close()
 
 
@@ -139,11 +139,11 @@ def test_a_writer_in_the_middle_of_it_does_not_hold_up_the_door(path: Path) -> N
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         ring.refresh()
-        assert ring.check(made.secret.reveal()) == made.key
+        assert ring.check(made.secret.reveal().encode()) == made.key
         other.execute("DELETE FROM keys")
         other.execute("COMMIT")
     ring.refresh()
-    assert ring.check(made.secret.reveal()) is None
+    assert ring.check(made.secret.reveal().encode()) is None
     ring.close()
 
 

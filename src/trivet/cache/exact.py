@@ -8,6 +8,7 @@ Invariant: an entry is found only under the whole key (`cache/key.py`), so only 
 import json
 from collections import OrderedDict
 
+import msgspec
 from msgspec import Struct
 
 from trivet.cache.key import fingerprint
@@ -91,16 +92,19 @@ def _says_each_name_once(request: Request) -> bool:
     """Tell whether no object in the body names a member twice.
 
     Targets differ in which of the two they obey, so such a request must not decide what the plain one is answered.
-    Only on keeping, after a call that took a model's time: looking for it costs about 15 us a kilobyte.
+    Written again as it was read, a body that comes out the same has lost nothing; only others are searched.
     """
+    raw = msgspec.json.encode(request.fields)
+    return raw == msgspec.json.encode(msgspec.json.decode(raw)) or _searched(raw)
 
+
+def _searched(raw: bytes) -> bool:
     def once(pairs: list[tuple[str, object]]) -> None:
         if len({name for name, _ in pairs}) != len(pairs):
             raise ValueError
 
     try:
-        for value in request.fields.values():
-            json.loads(bytes(value), object_pairs_hook=once)
+        json.loads(raw, object_pairs_hook=once)
     except (ValueError, RecursionError):
         return False
     return True

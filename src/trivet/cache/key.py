@@ -6,7 +6,7 @@ Invariants: a key cannot be made without a tenant; nothing of the request is lef
 the order of members and the spelling of a character (`\\u00e9` or `é`) are all that may differ.
 """
 
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -14,11 +14,11 @@ from msgspec import Struct
 
 from trivet.types import Policy, Request
 
-_DELIVERY = frozenset({"stream", "stream_options"})
 _ANSWERING_HEADERS = (b"openai-", b"anthropic-")
 """Of the headers that are passed on, those that can change what is answered (betas, organisation, project)."""
 
 _encode = msgspec.json.Encoder(order="sorted").encode
+_encode_raw, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder().decode
 
 
 class KeyParts(Struct, frozen=True, kw_only=True, array_like=True):
@@ -37,13 +37,16 @@ class KeyParts(Struct, frozen=True, kw_only=True, array_like=True):
 def fingerprint(request: Request, policy: Policy) -> bytes | None:
     """Make the key of a request: 32 bytes; None if its body cannot be written one way only (then it is not cached).
 
-    A keyed digest is not needed: keys never leave the process but in the Entry, and a tenant's name is in each.
+    SHA-256, because a collision would hand one tenant's answer to another: no faster hash is safe against somebody who
+    looks for one.
     """
     assert policy.cache is not None
     labels = request.labels
     values = {"customer": labels.customer, "feature": labels.feature, "agent": labels.agent}
     try:
-        body = {n: msgspec.json.decode(v) for n, v in request.fields.items() if n not in _DELIVERY}
+        body: dict[str, Any] = _decode(_encode_raw(request.fields))
+        body.pop("stream", None)
+        body.pop("stream_options", None)
         parts = KeyParts(
             version=1,
             tenant=request.tenant,
@@ -54,6 +57,6 @@ def fingerprint(request: Request, policy: Policy) -> bytes | None:
             headers=tuple(h for h in request.headers if h[0].startswith(_ANSWERING_HEADERS)),
             body=body,
         )
-        return blake2b(_encode(parts), digest_size=32).digest()
+        return sha256(_encode(parts)).digest()
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
         return None  # lone surrogates, 1e400, a thousand nested lists: legal to pass on, not safe to compare

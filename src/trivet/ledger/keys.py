@@ -98,17 +98,17 @@ class KeyRing:
     def __init__(self, path: Path) -> None:
         """Read the file `path`, which may not exist yet. Raises `LedgerError`: it cannot be read."""
         self._path = path
-        self._keys: dict[str, Key] = {}
+        self._keys: dict[bytes, Key] = {}
         self._db: sqlite3.Connection | None = None
         self._seen: tuple[int, ...] = ()
         self.any = False
         """Whether there is any key, revoked ones too: who revokes the last one does not mean to open the door."""
         self.refresh()
 
-    def check(self, bearer: str) -> Key | None:
-        """Find the key in use that a client shows."""
+    def check(self, bearer: bytes) -> Key | None:
+        """Find the key in use that a client shows, as it came."""
         # Found by digest: what the time of the look-up tells is about a digest that nobody can choose.
-        return self._keys.get(_digest(bearer))
+        return self._keys.get(sha256(bearer).digest())
 
     def refresh(self) -> None:
         """Take in what other processes changed: some microseconds when nothing did. Raises `LedgerError`."""
@@ -125,7 +125,7 @@ class KeyRing:
             (version,) = self._db.execute("PRAGMA data_version").fetchone()
             if self._seen != (*file, version) and self._db.execute(_IS_MADE).fetchone():
                 every = _read(self._db)
-                self._keys = {digest: key for key, digest in every if key.revoked_ns is None}
+                self._keys = {bytes.fromhex(digest): key for key, digest in every if key.revoked_ns is None}
                 self.any = bool(every)
                 self._seen = (*file, version)
         except sqlite3.OperationalError as error:

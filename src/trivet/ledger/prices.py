@@ -61,6 +61,7 @@ class Prices:
     def __init__(self, targets: Mapping[str, TargetSettings]) -> None:
         """Compile what trivet.toml says. Raises `ConfigError` for a `price` that cannot be one."""
         self._targets = targets
+        self._regions = {name: target.region for name, target in targets.items()}
         self._own = {name: _own(name, t.price) for name, t in targets.items() if t.price is not None}
         self._pace = {name: Pace() for name in targets}
         self._resolved: dict[tuple[str, str], _Price] = {}
@@ -75,7 +76,7 @@ class Prices:
         price = self._price(target, model)
         if price.hour is not None:
             return Cost(time_cost(price.hour, took_ns), "", price.version)
-        tiers = price.at(at_ns)
+        tiers = price.tiers or price.at(at_ns)
         if isinstance(tiers, str):
             return Cost(None, tiers, price.version)
         found = f"{target} did not report its tokens" if usage is None else token_cost(tiers, usage)
@@ -90,7 +91,15 @@ class Prices:
         """Say what the same tokens would have cost at a target. (Its tokenizer may count the text differently.)"""
         if usage is None:
             return Baseline(target=target, why_unknown="the tokens of the answer are not known")
-        by_hour = self._price(target, "").hour is not None
+        price = self._price(target, "")
+        if price.tiers is not None:  # by the token: nothing to guess
+            found = token_cost(price.tiers, usage)
+            return (
+                Baseline(target=target, why_unknown=found)
+                if isinstance(found, str)
+                else Baseline(target=target, cost_nanos=found)
+            )
+        by_hour = price.hour is not None
         took_ns = self._pace[target].guess_ns(usage.input_tokens + usage.output_tokens) if by_hour else 0
         if took_ns is None:
             return Baseline(target=target, why_unknown=f"{target} has not answered yet, so its pace is not known")
@@ -113,15 +122,16 @@ class Prices:
         return found, savings(found, cost=cost.nanos, lever=hit or self._lever(baseline, target))
 
     def _lever(self, baseline: str, target: str) -> str:
-        there, here = (self._targets[name].region if name in self._targets else "" for name in (baseline, target))
+        there, here = self._regions.get(baseline, ""), self._regions.get(target, "")
         return "local" if here == "local" != there else "route"
 
     def _price(self, target: str, model: str) -> "_Price":
+        own = self._own.get(target)
+        if own is not None:
+            return own
         settings = self._targets.get(target)
         if settings is None:
             return _Price(why=f"No target is called {target!r}")
-        if target in self._own:
-            return self._own[target]
         key = target, model or settings.model
         price = self._resolved.get(key)
         if price is None:

@@ -78,13 +78,25 @@ def time_cost(rate: HourRate, took_ns: int) -> Nanos:
 
 def token_cost(tiers: Tiers, usage: Usage) -> Nanos | str:
     """Price the tokens of one request; where that cannot be known, say why."""
-    for start, found in tiers[:-1]:
-        if usage.input_tokens > start:
-            return _cost(found, usage)
+    if len(tiers) > 1:
+        for start, found in tiers[:-1]:
+            if usage.input_tokens > start:
+                return _cost(found, usage)
     return _cost(tiers[-1][1], usage)
 
 
 def _cost(r: Rates, u: Usage) -> Nanos | str:
+    into, out, parts = u.input_tokens, u.output_tokens, _parts(u)
+    if parts == 0 <= into and r.input is not None and out >= 0 and r.output is not None:  # nearly every answer
+        return Nanos(half_even(r.request + r.input * into + r.output * out, r.per_nano))
+    return _cost_of_parts(r, u)
+
+
+def _parts(u: Usage) -> int:
+    return u.cached_tokens | u.cache_write_tokens | u.reasoning_tokens | u.input_audio_tokens | u.output_audio_tokens
+
+
+def _cost_of_parts(r: Rates, u: Usage) -> Nanos | str:
     if r.input is None and u.input_tokens:
         return "there is no price for input tokens"
     if r.output is None and u.output_tokens:

@@ -16,6 +16,8 @@ LOCAL = "local"
 
 _OWN_ORIGINS = frozenset({"localhost", "127.0.0.1", "::1"})
 _MAX_KEY_BYTES = 512
+_KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key"})
+"""OpenAI's, Anthropic's and Azure's."""
 
 
 class Auth:
@@ -29,17 +31,19 @@ class Auth:
         if not self._ring.any:
             _own_page(headers)
             return LOCAL, ""
-        given = [(name, value) for name, value in headers if name in (b"authorization", b"x-api-key", b"api-key")]
-        if not given:
-            raise AuthError("No API key was given. Send one as `Authorization: Bearer sk-trivet-...`.")
-        if len(given) > 1:
-            raise AuthError("More than one API key was given. Send one.")
-        name, value = given[0]
-        if name == b"authorization":
-            scheme, _, value = value.partition(b" ")
-            if scheme.lower() != b"bearer":
+        given = scheme = b""
+        for name, value in headers:
+            if name in _KEY_HEADERS:
+                if scheme:
+                    raise AuthError("More than one API key was given. Send one.")
+                scheme, given = name, value
+        if scheme == b"authorization":
+            if given[:7].lower() != b"bearer ":
                 raise AuthError("The Authorization header is not of the form `Bearer sk-trivet-...`.")
-        key = self._ring.check(value.strip().decode("latin-1")) if len(value) <= _MAX_KEY_BYTES else None
+            given = given[7:]
+        elif not scheme:
+            raise AuthError("No API key was given. Send one as `Authorization: Bearer sk-trivet-...`.")
+        key = self._ring.check(given.strip()) if len(given) <= _MAX_KEY_BYTES else None
         if key is None:
             raise AuthError(
                 "The API key is not known here, or it was revoked. `trivet keys list` shows those that are."

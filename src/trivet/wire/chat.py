@@ -208,6 +208,7 @@ class _Piece(Struct):
     model: str | None = None
 
 
+_NO_DETAILS = _Details()
 _read_piece = msgspec.json.Decoder(_Piece).decode
 _read_usage = msgspec.json.Decoder(_WireUsage).decode
 _MOST_TOKENS = 1_000_000_000
@@ -220,8 +221,8 @@ def read_usage(raw: bytes | Raw) -> Usage | None:
         wire = _read_usage(raw)
     except msgspec.MsgspecError:
         return None
-    into = wire.prompt_tokens_details or _Details()
-    out = wire.completion_tokens_details or _Details()
+    into = wire.prompt_tokens_details or _NO_DETAILS
+    out = wire.completion_tokens_details or _NO_DETAILS
     usage = Usage(
         input_tokens=wire.prompt_tokens,
         output_tokens=wire.completion_tokens or 0,
@@ -235,13 +236,13 @@ def read_usage(raw: bytes | Raw) -> Usage | None:
 
 
 def _possible(usage: Usage) -> bool:
-    parts_in = (usage.cached_tokens, usage.cache_write_tokens, usage.input_audio_tokens)
-    parts_out = (usage.reasoning_tokens, usage.output_audio_tokens)
+    into, out = usage.input_tokens, usage.output_tokens
     return (
-        0 <= usage.input_tokens <= _MOST_TOKENS
-        and 0 <= usage.output_tokens <= _MOST_TOKENS
-        and all(0 <= part <= usage.input_tokens for part in parts_in)
-        and all(0 <= part <= usage.output_tokens for part in parts_out)
+        0 <= usage.cached_tokens <= into <= _MOST_TOKENS
+        and 0 <= usage.cache_write_tokens <= into
+        and 0 <= usage.input_audio_tokens <= into
+        and 0 <= usage.reasoning_tokens <= out <= _MOST_TOKENS
+        and 0 <= usage.output_audio_tokens <= out
     )
 
 
