@@ -6,7 +6,8 @@ A request is *asked*, a decision is *chosen*, an outcome *happened*, an entry is
 
 Not here: how any of them is made (`wire/` makes a Request, `pipeline.py` makes the rest).
 Invariants: money is a whole number of nano-dollars (1e-9 $) or `None` where it is not known, never a float and
-never a silent zero; times of day are nanoseconds since 1970 UTC; durations are nanoseconds of a monotonic clock.
+never a silent zero; times of day are nanoseconds since 1970 UTC; durations are nanoseconds of a monotonic clock. None of them can hold itself, so the garbage
+collector need not look at them (`gc=False`: a third of the cost of making one).
 """
 
 from typing import Literal, NewType
@@ -24,7 +25,7 @@ Status = Literal["ok", "refused", "failed", "cancelled"]
 """How a request ended: answered; refused by us; not answered by any target; the caller left."""
 
 
-class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Tokens of one answer, normalised once at the provider's edge.
 
     Parts are *subsets*: `cached_tokens` and `cache_write_tokens` of `input_tokens`, `reasoning_tokens` of
@@ -40,7 +41,7 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_audio_tokens: int = 0
 
 
-class Labels(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Labels(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Whom a request is attributed to, as the client says in `x-trivet-feature`, `-agent` and `-customer`."""
 
     feature: str = ""
@@ -48,7 +49,7 @@ class Labels(Struct, frozen=True, kw_only=True, omit_defaults=True):
     customer: str = ""
 
 
-class Controls(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Controls(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a client asks of Trivet itself for one request: the `x-trivet-*` headers, or `trivet` in the body."""
 
     cache: CacheWord = "auto"
@@ -58,7 +59,7 @@ class Controls(Struct, frozen=True, kw_only=True, omit_defaults=True):
     deadline_ms: int | None = None
 
 
-class Request(Struct, frozen=True, kw_only=True):
+class Request(Struct, frozen=True, kw_only=True, gc=False):
     """One chat completion asked for: read once at the edge, never changed.
 
     `fields` holds the top-level members of the body with their bytes as they came, so that what Trivet does not
@@ -82,7 +83,7 @@ class Request(Struct, frozen=True, kw_only=True):
     """Time of day at which the first byte of it was in our hands."""
 
 
-class CachePolicy(Struct, frozen=True, kw_only=True):
+class CachePolicy(Struct, frozen=True, kw_only=True, gc=False):
     """`[policies.X.cache]`, compiled."""
 
     mode: str
@@ -92,7 +93,7 @@ class CachePolicy(Struct, frozen=True, kw_only=True):
     partition: tuple[str, ...]
 
 
-class Policy(Struct, frozen=True, kw_only=True):
+class Policy(Struct, frozen=True, kw_only=True, gc=False):
     """A virtual model, compiled: the pool and the levers. A target named directly is a policy without levers."""
 
     name: str
@@ -107,7 +108,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     """For a wildcard target: the name that its provider is asked for."""
 
 
-class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A target that may answer, in the router's order, with what replay needs to be honest."""
 
     target: str
@@ -116,7 +117,7 @@ class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """With which the router would put this candidate first, given the same request (its propensity)."""
 
 
-class NearMiss(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class NearMiss(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A kept answer that was looked at and not served, and why."""
 
     entry_id: str
@@ -126,7 +127,7 @@ class NearMiss(Struct, frozen=True, kw_only=True, omit_defaults=True):
     p_correct: float | None = None
 
 
-class Hit(Struct, frozen=True, kw_only=True):
+class Hit(Struct, frozen=True, kw_only=True, gc=False):
     """A kept answer that may be served: one whole `chat.completion` as JSON, as it was first given."""
 
     kind: Literal["exact", "semantic"]
@@ -141,14 +142,14 @@ class Hit(Struct, frozen=True, kw_only=True):
     p_correct: float | None = None
 
 
-class Hold(Struct, frozen=True, kw_only=True):
+class Hold(Struct, frozen=True, kw_only=True, gc=False):
     """Room that the store has promised: for one Entry, and (with budgets) for the most the request can cost."""
 
     request_id: str
     nanos: int = 0
 
 
-class Fault(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Fault(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An error as a value: what goes to the client and into the Entry."""
 
     status: int
@@ -161,7 +162,7 @@ class Fault(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The field or header at fault."""
 
 
-class Facts(Struct, frozen=True, kw_only=True):
+class Facts(Struct, frozen=True, kw_only=True, gc=False):
     """All that was looked up before deciding; `decide` sees nothing else."""
 
     hold: Hold | None = None
@@ -172,19 +173,19 @@ class Facts(Struct, frozen=True, kw_only=True):
     """Why the request cannot be admitted (no such model, no room in the ledger, bad input), if it cannot."""
 
 
-class Serve(Struct, frozen=True, tag="serve"):
+class Serve(Struct, frozen=True, tag="serve", gc=False):
     """Answer from what is already known."""
 
     hit: Hit
 
 
-class Call(Struct, frozen=True, tag="call"):
+class Call(Struct, frozen=True, tag="call", gc=False):
     """Ask these targets, in this order, until one answers."""
 
     targets: tuple[Candidate, ...]
 
 
-class Refuse(Struct, frozen=True, tag="refuse"):
+class Refuse(Struct, frozen=True, tag="refuse", gc=False):
     """Do not answer, and say why."""
 
     fault: Fault
@@ -193,7 +194,7 @@ class Refuse(Struct, frozen=True, tag="refuse"):
 Decision = Serve | Call | Refuse
 
 
-class Opened(Struct, frozen=True):
+class Opened(Struct, frozen=True, gc=False):
     """How the connection to a target came to be."""
 
     connect_ns: int
@@ -202,7 +203,7 @@ class Opened(Struct, frozen=True):
     """Of the target's answer, those that are passed on to the client (lower-case names)."""
 
 
-class Chunk(Struct, frozen=True):
+class Chunk(Struct, frozen=True, gc=False):
     """A piece of an answer: one JSON document as the wire has it, and what Trivet read off it.
 
     A streamed answer is many `chat.completion.chunk`s; an answer that is not streamed is one `chat.completion`.
@@ -220,7 +221,7 @@ class Chunk(Struct, frozen=True):
     """On the first chunk of an answer: how its connection was made."""
 
 
-class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One target asked, whether it answered or not."""
 
     target: str
@@ -233,7 +234,7 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     http_status: int = 0
 
 
-class Timing(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Timing(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The anatomy of one latency, in nanoseconds since the request arrived, except `connect_ns`; 0: not reached."""
 
     auth_ns: int = 0
@@ -248,7 +249,7 @@ class Timing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     total_ns: int = 0
 
 
-class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What happened."""
 
     status: Status
@@ -269,7 +270,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     chunks: int = 0
 
 
-class Baseline(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Baseline(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The counterfactual: what the declared baseline would have cost."""
 
     target: str
@@ -278,7 +279,7 @@ class Baseline(Struct, frozen=True, kw_only=True, omit_defaults=True):
     why_unknown: str = ""
 
 
-class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What the ledger keeps of one request: appended once, never changed. No prompt and no answer text is in it."""
 
     id: str

@@ -20,7 +20,7 @@ _OVERHEAD_BYTES = 600
 """Of one entry beside its body: key, ordered-dict node, Kept, Usage; measured with tracemalloc on CPython 3.11."""
 
 
-class Kept(Struct, frozen=True):
+class Kept(Struct, frozen=True, gc=False):
     """One answer as it is kept."""
 
     body: bytes

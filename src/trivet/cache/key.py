@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 _encode_raw, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder().decode
 
 
-class KeyParts(Struct, frozen=True, kw_only=True, array_like=True):
+class KeyParts(Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """Everything that a key is made of; every part is required, so none can be forgotten."""
 
     version: int

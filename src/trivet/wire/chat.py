@@ -17,11 +17,11 @@ from trivet.types import CacheWord, Chunk, Controls, Labels, Request, Usage
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-class _StreamOptions(Struct):
+class _StreamOptions(Struct, gc=False):
     include_usage: bool | None = None
 
 
-class ChatBody(Struct):
+class ChatBody(Struct, gc=False):
     """The members of a chat completion request that Trivet itself reads; all others pass through."""
 
     model: Annotated[str, Meta(min_length=1, max_length=512)]
@@ -182,26 +182,26 @@ def for_target(request: Request, *, model: str) -> bytes:
 # ---- an answer, read ---------------------------------------------------------------------------------------------
 
 
-class _Details(Struct):
+class _Details(Struct, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     audio_tokens: int | None = None
     reasoning_tokens: int | None = None
 
 
-class _WireUsage(Struct):
+class _WireUsage(Struct, gc=False):
     prompt_tokens: int
     completion_tokens: int | None = None
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
 
 
-class _Choice(Struct):
+class _Choice(Struct, gc=False):
     finish_reason: str | None = None
     delta: Raw = Raw(b"null")
 
 
-class _Piece(Struct):
+class _Piece(Struct, gc=False):
     choices: list[_Choice] = []
     usage: Raw = Raw(b"null")
     error: Raw = Raw(b"null")
