@@ -46,6 +46,9 @@ from trivet.wire.answer import join, split
 MAX_KEPT_BYTES = 8 * 1024 * 1024
 """Of one streamed answer that is gathered for the cache; a longer one is relayed and not kept."""
 
+MAX_ENDS = 256
+"""Chunks that may end an answer, and so are held back: one for each choice (`n` is at most 128), and their usage."""
+
 
 class Stages(NamedTuple):
     """What a request passes through, built once (`cli/build.py`) and handed on."""
@@ -140,7 +143,7 @@ async def answer(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
                 tally.count(chunk, stages.clock.mono_ns() - tally.began_ns)
                 if timer is not None and chunk.speaks:
                     timer.cancel()
-                if chunk.finish or chunk.usage:
+                if (chunk.finish or (chunk.usage and not chunk.speaks)) and len(ending) < MAX_ENDS:
                     ending.append(chunk)  # goes out only when the Entry is kept
                     continue
                 while ending:  # it was the end of one choice of several
@@ -253,7 +256,7 @@ async def act(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
     for candidate in decision.targets:
         last = candidate is decision.targets[-1]
         attempt = Try(candidate.target, stages.clock.mono_ns() - tally.began_ns)
-        tally.target = candidate.target
+        tally.target, tally.opened_headers = candidate.target, ()
         waiting: list[Chunk] = []
         try:
             async with aclosing(stages.providers[candidate.target].stream(request)) as chunks:
@@ -270,6 +273,8 @@ async def act(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
                         while waiting:
                             yield waiting.pop(0)
                     yield chunk
+            if not (waiting or tally.chunks):
+                raise UpstreamError(f"Target {candidate.target!r} ended its answer before it began.")
             while waiting:
                 yield waiting.pop(0)
         except UpstreamError as error:
@@ -317,7 +322,7 @@ def settle(tally: Tally, stages: Stages) -> Awaitable[None] | None:
             stages.prices.learn(tally.target, usage=usage, took_ns=took_ns)
     baseline, saved = _compare(tally, stages, usage=usage, cost=cost)
     hit = tally.decision.hit if isinstance(tally.decision, Serve) else None
-    tally.entry = entry = Entry(
+    entry = Entry(
         id=request.id,
         at_ns=request.at_ns,
         tenant=request.tenant,
@@ -339,7 +344,9 @@ def settle(tally: Tally, stages: Stages) -> Awaitable[None] | None:
         baseline=baseline,
         saved=saved,
     )
-    return stages.store.settle(tally.facts.hold, entry)
+    waiting = stages.store.settle(tally.facts.hold, entry)
+    tally.entry = entry
+    return waiting
 
 
 _KINDS: dict[type, Literal["serve", "call", "refuse", "none"]] = {
@@ -450,7 +457,10 @@ async def keep(tally: Tally, stages: Stages) -> None:
     if gathered is None or policy is None or policy.cache is None or entry is None:
         return
     if tally.finish == "stop" or (tally.finish == "tool_calls" and policy.cache.tools):
-        body = join(gathered) if tally.request.stream else gathered[0]
+        try:
+            body = join(gathered) if tally.request.stream else gathered[0]
+        except UpstreamError:  # relayed as it came; it could not be replayed
+            return
         await stages.cache.keep(tally.request, policy, entry, body)
 
 

@@ -79,7 +79,9 @@ class App:
             if route is None:
                 raise _no_route(scope["path"], methods)
             await route.call(scope, receive, send)
-        except (AuthError, NotFoundError, MethodError, BadRequestError) as error:
+        except MethodError as error:
+            await send_error(send, error, [(b"allow", ", ".join(sorted(methods)).encode())])
+        except (AuthError, NotFoundError, BadRequestError) as error:
             await send_error(send, error, [])
 
     async def _models(self, _scope: Scope, _receive: Receive, send: Send) -> None:

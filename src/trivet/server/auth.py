@@ -53,8 +53,15 @@ class Auth:
 
 def _own_page(headers: Iterable[tuple[bytes, bytes]]) -> None:
     for name, value in headers:
-        if name == b"origin" and urlsplit(value.decode("latin-1")).hostname not in _OWN_ORIGINS:
+        if name == b"origin" and _host(value) not in _OWN_ORIGINS:
             raise AuthError(
                 "A web page of another site may not call a gateway that has no keys. "
                 "Make one with `trivet keys create`."
             )
+
+
+def _host(origin: bytes) -> str | None:
+    try:
+        return urlsplit(origin.decode("latin-1")).hostname
+    except ValueError:  # brackets that do not match, ...
+        return None

@@ -83,7 +83,7 @@ class Chat:
             body = await read_body(receive, self._max_body_bytes)
             request = read_chat(body, scope["headers"], id=id_, tenant=tenant, key_id=key_id, at_ns=at_ns)
             return Tally(request, began_ns, auth_ns=auth_ns)
-        except (TrivetError, ClientGoneError) as error:
+        except (TrivetError, ClientGoneError, asyncio.CancelledError) as error:  # the last: the server is stopping
             request = Request(id=id_, tenant=tenant, key_id=key_id, model="", fields={}, at_ns=at_ns)
             if isinstance(error, TrivetError):
                 return Tally(request, began_ns, fault=error.fault())
@@ -104,12 +104,11 @@ class Chat:
                     tally.sent = True
                     await send_bytes(send, 200, [JSON, *PRIVATE, *_headers(tally)], _reported(tally, first.data))
         except TrivetError as error:
-            tally.sent = True
-            if started:  # the true status is gone: OpenAI's clients raise on an error event, and miss the [DONE]
-                await send({"type": "http.response.body", "body": event(error_body(error))})
-            else:
-                passed: RawHeaders = list(error.headers) if isinstance(error, UpstreamError) else []
-                await send_error(send, error, _headers(tally) + passed)
+            await _fail(tally, error, send, started=started)
+        except Exception:
+            words = f"A defect in Trivet: what it wrote to its log about {tally.request.id} is worth a report."
+            await _fail(tally, TrivetError(words), send, started=started)
+            raise
 
 
 class _Watch:
@@ -133,6 +132,15 @@ class _Watch:
         if not self._tally.sent:  # after the last byte, "disconnect" only says that the exchange is over
             self.gone = True
             self._task.cancel()
+
+
+async def _fail(tally: Tally, error: TrivetError, send: Send, *, started: bool) -> None:
+    tally.sent = True
+    if started:  # the true status is gone: OpenAI's clients raise on an error event, and miss the [DONE]
+        await send({"type": "http.response.body", "body": event(error_body(error))})
+    else:
+        passed: RawHeaders = list(error.headers) if isinstance(error, UpstreamError) else []
+        await send_error(send, error, _headers(tally) + passed)
 
 
 async def _drain(chunks: AsyncGenerator[Chunk, None]) -> None:

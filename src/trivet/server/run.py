@@ -7,13 +7,16 @@ connections, running answers get `GRACE_S`, then everything that was opened is c
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from trivet.errors import ConfigError, LedgerError
 from trivet.ledger.keys import KeyRing
 from trivet.server.app import App
+from trivet.server.cork import CorkedProtocol
 
 GRACE_S = 10
 """How long running answers may go on after SIGTERM: as long as container runtimes wait by default before SIGKILL."""
@@ -25,6 +28,10 @@ KEYS_EVERY_S = 0.5
 """A revoked key stops working within this time (P18 of the promises: at most one second)."""
 
 BACKLOG = 2048
+
+MAX_HEAD_BYTES = 65_536
+"""Of one request's line and headers; also of bytes in a row that are no content (trailers, chunk extensions). llhttp
+and uvicorn have no bound of their own, so a head without an end would fill the memory before any key is looked at."""
 
 
 def bind(host: str, port: int, *, has_keys: bool) -> socket.socket:
@@ -69,7 +76,7 @@ def url(sock: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, saying when it answers connections."""
+    """Uvicorn, saying when it answers connections, and leaving the end of the process to us."""
 
     def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
         super().__init__(config)
@@ -79,12 +86,43 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._listening()
 
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        with super().capture_signals():
+            yield
+            # Uvicorn would raise them again, and SIGTERM would end the process before the stages are closed.
+            self._captured_signals.clear()
+
+
+class Http(HttpToolsProtocol):
+    """Uvicorn's HTTP/1.1, with a bound on what comes before a body."""
+
+    _barren_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._barren_bytes += len(data)
+        super().data_received(data)
+        if self._barren_bytes > MAX_HEAD_BYTES:
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        if self._barren_bytes > MAX_HEAD_BYTES:  # it came in one piece with its body, or with others
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > MAX_HEAD_BYTES:
+                raise ValueError(f"a head of {size} bytes")  # uvicorn answers 400 and closes
+        self._barren_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._barren_bytes = 0
+        super().on_body(body)
+
 
 def uvicorn_config(app: App) -> uvicorn.Config:
     """Say how uvicorn is to run: nothing but HTTP/1.1 by httptools, and nothing logged for each request."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=Http,
         ws="none",
         lifespan="off",
         access_log=False,

@@ -88,21 +88,25 @@ class OpenAICompatible:
             try:
                 if reply.status != 200:
                     raise await self._refusal(reply)
-                opened: Opened | None = Opened(reply.connect_ns, _passed_on(reply))
+                opened: Opened | None = Opened(reply.connect_ns, self._passed_on(reply))
                 async for chunk in self._chunks(reply, streamed=request.stream):
                     yield chunk if opened is None else _opened(chunk, opened)
                     opened = None
             finally:
                 reply.close()
         except HttpError as error:
-            raise _translated(self._target.name, error) from error
+            raise self._masked(_translated(self._target.name, error)) from error
+        except UpstreamError as error:
+            raise self._masked(error) from error.__cause__
 
     async def _chunks(self, reply: Reply, *, streamed: bool) -> AsyncGenerator[Chunk, None]:
         if not streamed:
             yield read_piece(await reply.read_all(MAX_ANSWER_BYTES), streamed=False)
             return
         if _is_whole(reply):  # some servers answer whole though a stream was asked for
-            for chunk in split(await reply.read_all(MAX_ANSWER_BYTES), usage=True):
+            body = await reply.read_all(MAX_ANSWER_BYTES)
+            read_piece(body, streamed=False)  # an error under a status of 200, or no answer at all
+            for chunk in split(body, usage=True):
                 yield chunk
             return
         events, ended = Events(), False
@@ -132,10 +136,8 @@ class OpenAICompatible:
         """Make an error of a status that is not 200, in the target's own words where they are in OpenAI's shape."""
         status = reply.status
         body = await reply.read_all(MAX_ERROR_BYTES)
-        if self._key is not None:
-            body = body.replace(self._key.reveal().encode(), str(self._key).encode())
         name = self._target.name
-        headers = _passed_on(reply)
+        headers = self._passed_on(reply)
         again = status not in _THE_REQUESTS_FAULT
         if not 400 <= status <= 599:
             return UpstreamError(f"Target {name!r} answered with status {status}, which is no answer and no error.")
@@ -144,6 +146,23 @@ class OpenAICompatible:
         words = body[:500].decode("utf-8", "replace").strip()
         message = f"Target {name!r} answered {status}" + (f": {words}" if words else " without a word") + "."
         return UpstreamError(message, status=status, headers=headers, again=again)
+
+    def _masked(self, error: UpstreamError) -> UpstreamError:
+        """Take our key out of what the target says: some repeat what they were sent."""
+        if self._key is not None:
+            key, mask = self._key.reveal(), str(self._key)
+            error.args = (str(error).replace(key, mask),)
+            error.code = error.code.replace(key, mask)
+            error.body = error.body and error.body.replace(key.encode(), mask.encode())
+        return error
+
+    def _passed_on(self, reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
+        """Choose the headers that go to the client: not the connection's, not ours, and none with our key in it."""
+        headers = [h for h in reply.headers if h[0] not in _NOT_PASSED_ON and not h[0].startswith(b"x-trivet-")]
+        if self._key is not None:
+            key = self._key.reveal().encode()
+            headers = [h for h in headers if key not in h[1]]
+        return tuple(headers)
 
 
 def _translated(name: str, error: HttpError) -> UpstreamError:
@@ -159,10 +178,6 @@ def _opened(chunk: Chunk, opened: Opened) -> Chunk:
 
 def _is_whole(reply: Reply) -> bool:
     return any(n == b"content-type" and v.startswith(b"application/json") for n, v in reply.headers)
-
-
-def _passed_on(reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
-    return tuple([h for h in reply.headers if h[0] not in _NOT_PASSED_ON and not h[0].startswith(b"x-trivet-")])
 
 
 def _place(target: TargetSettings, *, base_url: str, key: Secret | None) -> _Place:

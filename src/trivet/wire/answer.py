@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from trivet.errors import UpstreamError
 from trivet.types import Chunk
 from trivet.wire.chat import read_piece
 
@@ -22,7 +23,17 @@ def join(pieces: Sequence[bytes]) -> bytes:
 
     Text is put together, tool calls are put together by their index, lists grow, and of anything else the last
     word counts.
+
+    Raises:
+        UpstreamError: they are not the chunks of one answer (an index that is no number, ...).
     """
+    try:
+        return _join(pieces)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, AttributeError, TypeError) as error:
+        raise UpstreamError(f"The target's chunks do not make one chat completion: {error}.") from error
+
+
+def _join(pieces: Sequence[bytes]) -> bytes:
     answer: Json = {}
     choices: dict[int, Json] = {}
     for data in pieces:
@@ -85,7 +96,11 @@ def _join_logprobs(old: Json | None, new: Json | None) -> Json | None:
 
 
 def split(body: bytes, *, usage: bool) -> list[Chunk]:
-    """Make the chunks of a stream of one whole `chat.completion`: role, content, finish and, if asked, usage."""
+    """Make the chunks of a stream of one whole `chat.completion`: role, content, finish and, if asked, usage.
+
+    Args:
+        body: as `read_piece` has taken it for whole: its choices are a list of objects.
+    """
     answer: Json = msgspec.json.decode(body)
     choices = answer.pop("choices")
     spent = answer.pop("usage", None)
@@ -102,14 +117,16 @@ def split(body: bytes, *, usage: bool) -> list[Chunk]:
 
 def _split_choice(choice: Json) -> list[Json]:
     index = choice.get("index", 0)
-    message = {name: value for name, value in choice["message"].items() if value is not None}
+    said = choice.get("message")
+    message = {n: v for n, v in said.items() if v is not None} if isinstance(said, dict) else {}
     finish = choice.pop("finish_reason", None)
     logprobs = choice.pop("logprobs", None)
     rest = {name: value for name, value in choice.items() if name not in ("index", "message")}
     delta = {name: value for name, value in message.items() if name != "role"}
-    if "tool_calls" in delta:
-        delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(delta["tool_calls"])]
+    calls = delta.get("tool_calls")
+    if isinstance(calls, list) and all(isinstance(call, dict) for call in calls):
+        delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(calls)]
     role = {"index": index, "delta": {"role": message.get("role", "assistant"), "content": ""}, "finish_reason": None}
-    said = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
+    content = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
     end = {**rest, "index": index, "delta": {}, "finish_reason": finish}
-    return [role, said, end]
+    return [role, content, end]

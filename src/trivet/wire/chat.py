@@ -107,7 +107,7 @@ def _sort_headers(headers: Headers) -> tuple[tuple[tuple[bytes, bytes], ...], di
     for name, value in headers:
         if name in _STAYS_HERE:
             if name == b"connection" and value not in (b"keep-alive", b"close"):
-                named_by_connection = frozenset(v.strip().lower() for v in value.split(b","))
+                named_by_connection |= {v.strip().lower() for v in value.split(b",")}
         elif not name.startswith(_STAYS_HERE_TOO):
             passed.append((name, value))
         elif name.startswith(b"x-trivet-"):
@@ -158,7 +158,7 @@ def _deadline_ms(span: str | None) -> int | None:
         return None
     number = span.rstrip("msh")
     unit = span[len(number) :] or "ms"
-    if not number.isascii() or not number.isdigit() or unit not in _SPANS_MS or not 0 < int(number[:12]) < 10**9:
+    if not (number.isascii() and number.isdigit() and len(number) < 10 and int(number)) or unit not in _SPANS_MS:
         raise BadRequestError(
             f"x-trivet-deadline is {span[:40]!r}; write a length of time such as 800ms, 30s or 2m.",
             param="x-trivet-deadline",
@@ -252,18 +252,18 @@ def read_piece(data: bytes, *, streamed: bool) -> Chunk:
     Raises:
         UpstreamError: it is not one, or it is an error inside an answer that began well (status 200).
     """
+    finish = None
+    speaks = not streamed
     try:
         piece = _read_piece(data)
+        for choice in piece.choices:
+            finish = choice.finish_reason or finish
+            if not speaks:
+                speaks = _speaks(choice.delta)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UpstreamError(f"The target sent something that is not a chat completion: {error}.") from error
     if bytes(piece.error) != b"null":
         raise _inner_error(data, piece.error)
-    finish = None
-    speaks = not streamed
-    for choice in piece.choices:
-        finish = choice.finish_reason or finish
-        if not speaks:
-            speaks = _speaks(choice.delta)
     if not streamed and not piece.choices:
         raise UpstreamError("The target's answer has no choices.")
     usage = None if bytes(piece.usage) == b"null" else read_usage(piece.usage)

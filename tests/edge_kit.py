@@ -1,0 +1,146 @@
+"""What the tests of the edge share: bytes on a raw socket, answers read back, gateways with keys, `trivet serve`."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trivet.cli.build import SystemClock
+from trivet.ledger import keys
+
+ASK: dict[str, Any] = {"model": "a", "messages": [{"role": "user", "content": "hi"}]}
+POLICY = """
+[policies.p]
+pool = ["a"]
+baseline = "a"
+[policies.p.cache]
+mode = "exact"
+"""
+CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\n"
+
+
+class Reply(NamedTuple):
+    """The first answer on a connection, and how many there were."""
+
+    status: int
+    """0: the connection was closed, or stayed silent, without one."""
+    headers: dict[str, str]
+    body: bytes
+    answers: int
+    """On the whole connection."""
+    raw: bytes
+
+
+async def raw(url: str, data: bytes, *, wait_s: float = 10.0) -> Reply:
+    """Send bytes on a connection of their own, and read until it ends, or for `wait_s`."""
+    host, port = url.removeprefix("http://").rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    got = b""
+    try:
+        async with asyncio.timeout(wait_s):
+            writer.write(data)
+            await writer.drain()
+            while piece := await reader.read(65_536):
+                got += piece
+    except (TimeoutError, ConnectionError):
+        pass
+    writer.close()
+    try:
+        await writer.wait_closed()
+    except ConnectionError:
+        pass
+    head, _, body = got.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+    status = int(lines[0].split(" ")[1]) if got.startswith(b"HTTP/1.1 ") else 0
+    return Reply(status, headers, body, got.count(b"HTTP/1.1 "), got)
+
+
+def get(path: str, *headers: tuple[str, bytes], method: str = "GET") -> bytes:
+    """Write a request without a body."""
+    lines = b"".join(b"%b: %b\r\n" % (name.encode(), value) for name, value in headers)
+    return b"%b %b HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n%b\r\n" % (method.encode(), path.encode(), lines)
+
+
+def post(body: Any, *headers: tuple[str, bytes]) -> bytes:
+    """Write a chat completion; `body` as JSON unless it is bytes."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = b"".join(b"%b: %b\r\n" % (name.encode(), value) for name, value in headers)
+    return CHAT + b"connection: close\r\n%bcontent-length: %d\r\n\r\n%b" % (lines, len(content), content)
+
+
+def bearer(key: str) -> tuple[str, bytes]:
+    """Write the header of a key."""
+    return "authorization", b"Bearer " + key.encode()
+
+
+def make_key(path: Path, tenant: str) -> str:
+    """Make a key and give it in the open."""
+    return keys.create(path, name=f"of-{tenant}", tenant=tenant, clock=SystemClock()).secret.reveal()
+
+
+async def until(true: Any, *, within_s: float = 10.0) -> None:
+    """Wait until a condition holds: `await until(lambda: store.entries)`."""
+    async with asyncio.timeout(within_s):
+        while not true():  # noqa: ASYNC110  # it is made true by whoever is tested; nothing to set an event
+            await asyncio.sleep(0.005)
+
+
+class Child(NamedTuple):
+    """`trivet serve`, as a process."""
+
+    url: str
+    home: Path
+    process: asyncio.subprocess.Process
+    said: Path
+    """What it wrote to stderr and stdout."""
+
+    async def stop(self) -> int:
+        """Ask it to end, and give its exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        return await asyncio.wait_for(self.process.wait(), 30)
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path, config: str, *arguments: str, env: Mapping[str, str] | None = None
+) -> AsyncGenerator[Child, None]:
+    """Run `trivet serve` on a free port until the block ends."""
+    home, file, said = folder / "home", folder / "trivet.toml", folder / "said"
+    file.write_text(config)
+    ours, its = os.pipe()
+    command = ["-m", "trivet", "serve", "--config", str(file), "--port", "0", "--ready-fd", str(its), *arguments]
+    with said.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *command,
+            pass_fds=[its],
+            env={**os.environ, "TRIVET_HOME": str(home), **(env or {})},
+            stdout=output,
+            stderr=output,
+        )
+    os.close(its)
+    with os.fdopen(ours) as pipe:
+        line = await asyncio.to_thread(pipe.readline)
+    assert line, said.read_text()
+    child = Child(json.loads(line)["url"], home, process, said)
+    try:
+        yield child
+    finally:
+        await child.stop()
+
+
+def toml(targets: Mapping[str, str], more: str = "") -> str:
+    """Write a trivet.toml with one priced target for each base URL."""
+    sections = [
+        f'[targets.{name}]\nprovider = "openai"\nmodel = "{name}-1"\nbase_url = "{base}"\n'
+        'price = { input = "$1", output = "$2" }\napi_key = "env:CANARY_KEY"\n'
+        for name, base in targets.items()
+    ]
+    return "\n".join(sections) + more

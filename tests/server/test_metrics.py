@@ -1,0 +1,123 @@
+"""`/metrics` is well-formed, bounded, and says what the ledger says."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from trivet.server.metrics import Metrics
+from trivet.testing.house import house
+from trivet.testing.store_suite import an_entry
+from trivet.testing.upstream import Answer, Upstream
+from trivet.types import Entry, Nanos, Outcome
+
+from ..edge_kit import ASK, POLICY, bearer, get, make_key, post, raw, until
+
+_LINE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)*)\})? (-?[0-9.]+(?:e[+-][0-9]+)?)')
+_LABEL = re.compile(r'([a-z]+)="((?:[^"\\\n]|\\[\\"n])*)"')
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def parse(text: str) -> Samples:
+    """Read Prometheus's text format strictly: every series once, and only under its own TYPE."""
+    samples: Samples = {}
+    kind = name = ""
+    assert text.endswith("\n")
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            name = line.split(" ")[2]
+        elif line.startswith("# TYPE "):
+            assert line.split(" ")[2] == name
+            kind = line.split(" ")[3]
+            assert kind in ("counter", "gauge", "histogram")
+        else:
+            match = _LINE.fullmatch(line)
+            assert match, line
+            base = re.sub(r"_(bucket|sum|count)$", "", match[1]) if kind == "histogram" else match[1]
+            assert base == name
+            key = match[1], tuple(_LABEL.findall(match[2] or ""))
+            assert key not in samples
+            samples[key] = float(match[3])
+    return samples
+
+
+def total(samples: Samples, name: str, **labels: str) -> float:
+    return sum(v for (n, ls), v in samples.items() if n == name and labels.items() <= dict(ls).items())
+
+
+@pytest.mark.anyio
+async def test_it_agrees_with_the_ledger_after_all_kinds_of_requests(tmp_path: Path) -> None:
+    answers = iter([Answer(pieces=("a", "b"))] * 3 + [Answer(status=500)] * 2 + [Answer(pieces=("x",), cut_after=1)])
+    key = bearer(make_key(tmp_path / "keys", "tenant-that-is-nobodys-business"))
+    async with (
+        Upstream(script=lambda body: next(answers)) as upstream,
+        house({"a": upstream.base_url}, POLICY, keys=tmp_path / "keys") as gateway,
+    ):
+        for body in (
+            ASK, {**ASK, "model": "p"}, {**ASK, "model": "p"}, {**ASK, "stream": True}, ASK, {**ASK, "stream": True},
+            {**ASK, "stream": True}, {**ASK, "model": "nobody"},
+        ):  # fmt: skip
+            await raw(gateway.url, post(body, key, ("x-trivet-customer", b"customer-7")))
+        await raw(gateway.url, post(ASK))
+        await until(lambda: sum(gateway.app.metrics.requests.values()) == 9)
+        reply = await raw(gateway.url, get("/metrics", key))
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    samples, entries = parse(reply.body.decode()), gateway.store.entries
+    assert total(samples, "trivet_requests_total") == len(entries) == 9
+    for status, count in Counter(e.outcome.status for e in entries).items():
+        assert total(samples, "trivet_requests_total", status=status) == count
+    assert total(samples, "trivet_requests_total", cache="exact") == 1
+    assert total(samples, "trivet_cost_nanodollars_total") == sum(e.outcome.cost_nanos or 0 for e in entries)
+    assert total(samples, "trivet_cost_unknown_total") == sum(e.outcome.cost_nanos is None for e in entries)
+    assert total(samples, "trivet_attempts_total") == sum(len(e.outcome.attempts) for e in entries)
+    assert total(samples, "trivet_attempts_total", status="failed") == 3
+    called = [e.outcome.usage for e in entries if e.decision == "call" and e.outcome.usage]
+    assert total(samples, "trivet_tokens_total", kind="output") == sum(u.output_tokens for u in called)
+    assert total(samples, "trivet_saved_nanodollars", lever="exact") == sum(e.saved.get("exact", 0) for e in entries)
+    assert total(samples, "trivet_request_seconds_count") == sum(e.outcome.status == "ok" for e in entries)
+    assert total(samples, "trivet_target_ready", target="a") == 1
+    for word in (b"nobodys-business", b"customer-7", b"sk-trivet"):  # attack 56
+        assert word not in reply.raw
+
+
+@pytest.mark.anyio
+async def test_it_needs_a_key_once_there_are_keys(tmp_path: Path) -> None:
+    """Attack 56."""
+    key = make_key(tmp_path / "keys", "acme")
+    async with house({"a": "http://127.0.0.1:9/v1"}, keys=tmp_path / "keys") as gateway:
+        assert (await raw(gateway.url, get("/metrics"))).status == 401
+        assert (await raw(gateway.url, get("/metrics", bearer(key)))).status == 200
+
+
+def test_buckets_are_cumulative_and_end_with_all() -> None:
+    metrics = Metrics()
+    for ms in (1, 30, 30, 700, 90_000):
+        metrics.ttft.add(("p", "a", "miss"), ms * 1_000_000)
+    samples = parse(metrics.text({}))
+    buckets = [v for (n, _), v in samples.items() if n == "trivet_ttft_seconds_bucket"]
+    assert buckets == sorted(buckets)
+    assert (buckets[0], buckets[-1]) == (1, 5)
+    assert total(samples, "trivet_ttft_seconds_bucket", le="0.05") == 3
+    assert total(samples, "trivet_ttft_seconds_sum") == pytest.approx(90.761)
+
+
+def test_names_cannot_break_out_of_their_quotes() -> None:
+    metrics = Metrics()
+    outcome = Outcome(status="ok", http_status=200, target='t"} 1\n# TYPE x counter\nx{a="\\', cost_nanos=Nanos(1))
+    metrics.count(Entry(id="e", at_ns=0, tenant="t", policy='p"\\\n', outcome=outcome))
+    samples = parse(metrics.text({'r"\n': "loading"}))
+    assert total(samples, "trivet_requests_total") == 1
+    assert not [name for name, _ in samples if not name.startswith("trivet_")]
+
+
+def test_the_number_of_series_is_bounded_and_nothing_is_left_out() -> None:
+    metrics = Metrics()
+    entry = an_entry("e")
+    for i in range(5000):
+        outcome = Outcome(status="ok", http_status=200, target=f"t{i}", cost_nanos=Nanos(1))
+        metrics.count(Entry(id="e", at_ns=0, tenant="t", policy=f"p{i}", outcome=outcome))
+    metrics.count(entry)
+    assert len(metrics.requests) <= 2100
+    assert sum(metrics.requests.values()) == 5001
+    assert sum(metrics.cost_nanos.values()) == 5000 + (entry.outcome.cost_nanos or 0)
