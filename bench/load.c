@@ -10,7 +10,7 @@
  * Latency: from the first byte sent to the last received, of requests begun after the warm-up; those still open at the
  * end are waited for (10 s), so that slow answers are not left out. TTFT: to the first *content* of a stream.
  * rps: answers completed in the measured seconds. open=1: C streams begun evenly over `ramp` seconds, then lag (arrival
- * minus the time that mock.c stamped on the piece) of all pieces that arrive in the measured seconds. */
+ * minus the time that mock.c stamped on the piece) of the `lags` pieces that arrive in the measured seconds. */
 #include "net.h"
 
 #define S 1000000000LL
@@ -42,7 +42,7 @@ struct list {
 static int ep, port, c_max = 1, stream, chunks = 1, interval_ms, same, open_mode;
 static double seconds = 5, warmup = 0.5, ramp = 2;
 static const char *model = "mock", *key = "sk-bench";
-static long long seed = 1, sent, answered, errors, completed, abandoned;
+static long long seed = 1, sent, answered, errors, completed, abandoned, pieces;
 static int64_t from, until; /* the measured seconds */
 static int live;
 static char first_error[400];
@@ -123,6 +123,7 @@ static void scan(struct conn *c, int64_t now) {
         c->scanned = (size_t)(hit - c->text.at);
         if (!(stamp_end = strchr(hit + mark, '@'))) return; /* the rest is on its way */
         if (!c->seen++) c->first = now;
+        pieces++;
         if (open_mode && now >= from && now < until) note(&lag, now - atoll(hit + mark));
         c->scanned = (size_t)(stamp_end - c->text.at);
     }
@@ -234,10 +235,10 @@ static void report(void) {
     if (!open_mode) errors += abandoned;
     if (!open_mode && abandoned && !*first_error) strcpy(first_error, "not answered 10 s after the end");
     printf("{\"requests\":%lld,\"answered\":%lld,\"rps\":%.2f,\"p50_ms\":%s,\"p99_ms\":%s,\"ttft_p50_ms\":%s,"
-           "\"ttft_p99_ms\":%s,\"errors\":%lld,\"first_error\":\"%s\",\"events\":%zu,\"lag_p50_ms\":%s,"
+           "\"ttft_p99_ms\":%s,\"errors\":%lld,\"first_error\":\"%s\",\"pieces\":%lld,\"lags\":%zu,\"lag_p50_ms\":%s,"
            "\"lag_p99_ms\":%s,\"load_cpu_s\":%.3f}\n",
            sent, answered, (double)completed / seconds, percentile(&latency, .5, a), percentile(&latency, .99, b),
-           percentile(&ttft, .5, d), percentile(&ttft, .99, e), errors, first_error, lag.n, percentile(&lag, .5, f),
+           percentile(&ttft, .5, d), percentile(&ttft, .99, e), errors, first_error, pieces, lag.n, percentile(&lag, .5, f),
            percentile(&lag, .99, g), cpu);
 }
 

@@ -6,8 +6,8 @@ A request is *asked*, a decision is *chosen*, an outcome *happened*, an entry is
 
 Not here: how any of them is made (`wire/` makes a Request, `pipeline.py` makes the rest).
 Invariants: money is a whole number of nano-dollars (1e-9 $) or `None` where it is not known, never a float and
-never a silent zero; times of day are nanoseconds since 1970 UTC; durations are nanoseconds of a monotonic clock. None of them can hold itself, so the garbage
-collector need not look at them (`gc=False`: a third of the cost of making one).
+never a silent zero; times of day are nanoseconds since 1970 UTC; durations are nanoseconds of a monotonic clock.
+None of them can hold itself, so the garbage collector need not look at them (`gc=False`).
 """
 
 from typing import Literal, NewType

@@ -23,6 +23,25 @@ PRIVATE: RawHeaders = [(b"cache-control", b"no-store, private"), (b"vary", b"aut
 """On all but health: a shared cache must not hand one user's page to another."""
 
 
+GONE = "trivet.gone"
+"""An extension of the scope, where the server has it: a `Gone`."""
+
+
+class Gone:
+    """Says that the client has left, to one who wants to know: a task that waits for `receive` costs 8 us a request."""
+
+    __slots__ = ("call",)
+
+    def __init__(self) -> None:
+        self.call: Callable[[], None] | None = None
+
+    def tell(self) -> None:
+        """Call whoever asked, once."""
+        call, self.call = self.call, None
+        if call is not None:
+            call()
+
+
 class ClientGoneError(Exception):
     """The client left while its request was still being read."""
 

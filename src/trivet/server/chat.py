@@ -14,6 +14,7 @@ from trivet.ledger.money import usd
 from trivet.pipeline import Stages, Tally, abandon, answer
 from trivet.seams import Random
 from trivet.server.asgi import (
+    GONE,
     JSON,
     PRIVATE,
     ClientGoneError,
@@ -55,16 +56,28 @@ class Chat:
             return
         task = asyncio.current_task()
         assert task is not None
-        watch = _Watch(receive, task, tally)
-        soon = task.get_loop().call_soon(watch.start)  # a hit is over before it would be of use
+        watch = _Watch(task, tally)
+        gone = scope.get("extensions", {}).get(GONE)
+        if gone is not None:
+            gone.call = watch.left
+            try:
+                await self._relayed(tally, send, watch)
+            finally:
+                gone.call = None
+            return
+        waiting = asyncio.ensure_future(watch.until_gone(receive))
+        try:
+            await self._relayed(tally, send, watch)
+        finally:
+            waiting.cancel()
+
+    async def _relayed(self, tally: Tally, send: Send, watch: "_Watch") -> None:
         try:
             await self._relay(tally, send)
         except asyncio.CancelledError:
             if not watch.gone:
                 raise  # not the client: the server is stopping
         finally:
-            soon.cancel()
-            watch.stop()
             self._note(tally)
 
     def _note(self, tally: Tally) -> None:
@@ -114,24 +127,21 @@ class Chat:
 class _Watch:
     """Cancels a request's task when its client leaves."""
 
-    def __init__(self, receive: Receive, task: "asyncio.Task[None]", tally: Tally) -> None:
-        self._receive, self._task, self._tally = receive, task, tally
-        self._watching: asyncio.Task[None] | None = None
+    def __init__(self, task: "asyncio.Task[None]", tally: Tally) -> None:
+        self._task, self._tally = task, tally
         self.gone = False
 
-    def start(self) -> None:
-        self._watching = self._task.get_loop().create_task(self._until_gone())
-
-    def stop(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-
-    async def _until_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if not self._tally.sent:  # after the last byte, "disconnect" only says that the exchange is over
+    def left(self) -> None:
+        """The client is gone; after the last byte, that only says that the exchange is over."""
+        if not self._tally.sent:
             self.gone = True
             self._task.cancel()
+
+    async def until_gone(self, receive: Receive) -> None:
+        """Find out by ASGI's own way."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.left()
 
 
 async def _fail(tally: Tally, error: TrivetError, send: Send, *, started: bool) -> None:

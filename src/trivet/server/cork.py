@@ -1,7 +1,8 @@
 """Uvicorn's protocol, with what is written to a client in one turn of the loop sent in one system call.
 
 Uvicorn writes head and body of an answer apart, and each chunk of a stream; every write to a socket costs a system
-call and wakes the other side. Not here: anything else; parsing and framing are uvicorn's.
+call and wakes the other side. And it says at once that a client has left, where ASGI needs a task that waits for it.
+Not here: anything else; parsing and framing are uvicorn's.
 Invariants: bytes keep their order; nothing waits longer than the current turn of the loop; closing sends what waits.
 """
 
@@ -9,6 +10,8 @@ import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from trivet.server.asgi import GONE, Gone
 
 
 class Corked:
@@ -51,4 +54,15 @@ class CorkedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own type
         """Begin, over a corked transport."""
+        self.gone = Gone()
         super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]  # has all that it uses
+
+    def on_message_begin(self) -> None:
+        """Begin a request: whoever serves it can have itself told when the client leaves."""
+        super().on_message_begin()
+        self.scope["extensions"] = {GONE: self.gone}  # type: ignore[dict-item]  # an extension of ours
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        super().connection_lost(exc)
+        self.gone.tell()

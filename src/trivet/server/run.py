@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from trivet.errors import ConfigError, LedgerError
 from trivet.ledger.keys import KeyRing
@@ -94,8 +93,8 @@ class Server(uvicorn.Server):
             self._captured_signals.clear()
 
 
-class Http(HttpToolsProtocol):
-    """Uvicorn's HTTP/1.1, with a bound on what comes before a body."""
+class Http(CorkedProtocol):
+    """One client's connection, with a bound on what comes before a body."""
 
     _barren_bytes = 0
 

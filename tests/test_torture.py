@@ -1,0 +1,205 @@
+"""Cancelled at every await, one after the other: always one Entry, never a socket or a task left behind.
+
+The whole path runs in virtual time over in-memory sockets, so each await comes at the same place in every run. The
+caller is cancelled at its first suspension, then in a fresh run at its second, and so on until a run comes through
+untouched. `late` cancels in the same turn of the loop in which the awaited thing happens: the race that shields and
+hand-overs get wrong. `twice` cancels again at the suspensions that follow, as a server that is stopping does.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import aclosing, asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import async_solipsism
+import pytest
+
+from trivet.errors import TrivetError
+from trivet.ledger.keys import FILE, KeyRing
+from trivet.pipeline import Stages, Tally, answer
+from trivet.server.app import App
+from trivet.server.auth import Auth
+from trivet.testing.house import config, kit, stages
+from trivet.testing.memory import Memory
+from trivet.testing.upstream import Answer, Upstream
+from trivet.types import Entry, Hold
+from trivet.wire.chat import read_chat
+
+from .test_simulation import LoopClock, dial
+
+POLICY = '[policies.p]\npool = ["a", "b"]\n[policies.p.cache]\nmode = "exact"\n'
+Kind = Literal["call", "failover", "hit", "refusal"]
+When = Literal["once", "late", "twice"]
+
+
+class Counting(Memory):
+    """A ledger that tells how often it was handed an entry: `Memory` alone would hide a second one."""
+
+    def __init__(self, *, settle_delay_s: float) -> None:
+        super().__init__(settle_delay_s=settle_delay_s)
+        self.settled: list[str] = []
+
+    def settle(self, hold: Hold | None, entry: Entry) -> Awaitable[None] | None:
+        self.settled.append(entry.id)
+        return super().settle(hold, entry)
+
+
+class Cancelling:
+    """Awaits a coroutine, and has its task cancelled at its n-th suspension."""
+
+    def __init__(self, inner: Coroutine[Any, Any, None], *, at: int, when: When) -> None:
+        self._inner, self._at, self._when = inner, at, when
+        self.suspensions = 0
+
+    def __await__(self) -> Generator[Any, None, None]:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        steps, thrown = self._inner.__await__(), None
+        while True:
+            try:
+                awaited = next(steps) if thrown is None else steps.throw(thrown)
+            except StopIteration:
+                return
+            self.suspensions += 1
+            again = self._at < self.suspensions <= self._at + 3 and self._when == "twice"
+            if self.suspensions == self._at or again:
+                if self._when != "late":
+                    task.cancel()
+                elif awaited is None:
+                    loop.call_soon(task.cancel)
+                else:
+                    awaited.add_done_callback(lambda _: task.cancel())
+            thrown = None
+            try:
+                yield awaited
+            except BaseException as error:
+                thrown = error
+
+
+class World(NamedTuple):
+    """Everything that one scenario runs in, again and again."""
+
+    stages: Stages
+    app: App
+    store: Counting
+    upstreams: tuple[Upstream, Upstream]
+
+
+@asynccontextmanager
+async def world(folder: Path, *, settle_delay_s: float) -> AsyncGenerator[World, None]:
+    def failing(body: Any) -> Answer:
+        odd: dict[str, Any] = {"cut_after": 0} if body.get("stream") else {"status": 500}
+        return Answer(pieces=("never",), **odd) if "failover" in json.dumps(body) else Answer(pieces=("Hel", "lo"))
+
+    store = Counting(settle_delay_s=settle_delay_s)
+    async with (
+        Upstream(script=failing, host="a.test", port=80) as a,
+        Upstream("Hel", "lo", delay_s=0.01, host="b.test", port=80) as b,
+    ):
+        made = kit(folder, clock=LoopClock(), dialer=dial)
+        async with stages(config({"a": a.base_url, "b": b.base_url}, POLICY), made, store) as built:
+            app = App(built, auth=Auth(KeyRing(folder / FILE)), random=made.random, max_body_bytes=10**6)
+            yield World(built, app, store, (a, b))
+
+
+def body_of(kind: Kind, number: int, *, stream: bool) -> bytes:
+    content = "the same" if kind == "hit" else f"{kind} {number}"
+    model = "nobody" if kind == "refusal" else "p"
+    return json.dumps({"model": model, "stream": stream, "messages": [{"role": "user", "content": content}]}).encode()
+
+
+async def through_the_pipeline(made: World, body: bytes, id_: str) -> None:
+    """Ask as the edge does: take each piece, and wait a moment for the client to have it."""
+    request = read_chat(body, [], id=id_, tenant="t", key_id="", at_ns=1)
+    tally = Tally(request, made.stages.clock.mono_ns())
+    try:
+        async with aclosing(answer(tally, made.stages)) as chunks:
+            async for _ in chunks:
+                await asyncio.sleep(0)
+    except TrivetError:
+        pass
+
+
+async def through_the_edge(made: World, body: bytes, _id: str) -> None:
+    """Ask by HTTP, the body in two parts; the client stays and reads slowly."""
+    parts = [(body[:9], True), (body[9:], False)]
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0 if parts else 1e6)
+        part, more = parts.pop(0)
+        return {"type": "http.request", "body": part, "more_body": more}
+
+    async def send(_message: Any) -> None:
+        await asyncio.sleep(0)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+    await made.app(scope, receive, send)
+
+
+Way = Callable[[World, bytes, str], Coroutine[Any, Any, None]]
+
+
+async def one_run(made: World, way: Way, body: bytes, *, at: int, when: When) -> int:
+    """Run once, cancelled at its suspension number `at`; gives how many suspensions there were."""
+    before = len(made.store.settled)
+    cancelling = Cancelling(way(made, body, f"req_{before}"), at=at, when=when)
+
+    async def main() -> None:
+        await cancelling
+
+    task = asyncio.ensure_future(main())
+    await asyncio.wait([task])
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error
+    await asyncio.sleep(0.05)  # virtual: whatever was going to happen has happened
+    settled = made.store.settled[before:]
+    assert len(settled) == 1, f"{len(settled)} entries when cancelled at suspension {at}"
+    entry = made.store.entries[-1]
+    assert entry.id == settled[0]
+    assert entry.outcome.status in ("ok", "cancelled", "refused")
+    assert entry.outcome.status != "cancelled" or task.cancelled() or way is through_the_edge
+    assert all(attempt.status != "ok" for attempt in entry.outcome.attempts[:-1])
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "a task was left behind"
+    for upstream in made.upstreams:
+        assert all(link._steps is None for link in upstream.open), "a target is still answering"
+    return cancelling.suspensions
+
+
+async def torture(folder: Path, way: Way, kind: Kind, *, stream: bool, delay_s: float, when: When) -> int:
+    """Cancel at every suspension in turn; gives how many there are."""
+    async with world(folder, settle_delay_s=delay_s) as made:
+        if kind == "hit":
+            await way(made, body_of(kind, 0, stream=False), "first")
+            assert made.store.entries[0].outcome.status == "ok"
+        for at in count(1):
+            body = body_of(kind, at, stream=stream)
+            if await one_run(made, way, body, at=at, when=when) < at:
+                last = made.store.entries[-1]
+                assert (last.outcome.status == "refused") is (kind == "refusal")
+                assert last.cache == {"hit": "exact", "refusal": "off"}.get(kind, "miss")
+                assert len(last.outcome.attempts) == {"call": 1, "failover": 2}.get(kind, 0)
+                return at - 1
+    raise AssertionError
+
+
+@pytest.mark.parametrize("way", [through_the_pipeline, through_the_edge])
+@pytest.mark.parametrize("kind", ["call", "failover", "hit", "refusal"])
+def test_a_caller_cancelled_at_any_await_leaves_one_entry_and_nothing_else(
+    way: Way, kind: Kind, tmp_path: Path
+) -> None:
+    points = 0
+    for stream in (False, True):
+        for delay_s in (0.0, 0.01):
+            for when in ("once", "late", "twice"):
+                loop = async_solipsism.EventLoop()
+                try:
+                    run = torture(tmp_path, way, kind, stream=stream, delay_s=delay_s, when=when)
+                    points += loop.run_until_complete(run)
+                    loop.run_until_complete(loop.shutdown_asyncgens())
+                finally:
+                    loop.close()
+    print(f"{way.__name__}, {kind}: cancelled at {points} points")
+    assert points >= (0 if kind in ("hit", "refusal") and way is through_the_pipeline else 20)
