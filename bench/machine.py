@@ -160,5 +160,7 @@ def said(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) ->
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, **(env or {})})
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines()
-        raise RuntimeError(f"{shlex.join(Path(a).name for a in map(str, argv[:3]))}: {words[-1] if words else 'failed'}")
+        raise RuntimeError(
+            f"{shlex.join(Path(a).name for a in map(str, argv[:3]))}: {words[-1] if words else 'failed'}"
+        )
     return done.stdout.strip()

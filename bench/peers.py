@@ -7,14 +7,13 @@ Invariant: one that cannot be installed or started says why (`NotMeasuredError`)
 import json
 import secrets
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from machine import BUILD, HERE, compiled, said
+from bench.machine import BUILD, HERE, compiled, said
 
 
 class NotMeasuredError(Exception):
@@ -153,7 +152,7 @@ class LiteLLM:
         "1 worker, uvicorn with uvloop and httptools, LITELLM_LOG=ERROR, LITELLM_MODE=PRODUCTION, no database, no "
         "callbacks, no retries, master key only (it does not start without)"
     )
-    _wants = ("litellm[proxy]==1.106.2", "httptools==0.8.0")
+    _wants = ("litellm[proxy]==1.106.2", "httptools==0.9.0")
     _venv = BUILD / "litellm-venv"
 
     def prepare(self) -> str:
@@ -198,6 +197,6 @@ def _revision() -> str:
     try:
         commit = said((*git, "rev-parse", "--short", "HEAD"))
         changed = said((*git, "status", "--porcelain", "--untracked-files=no", "--", "../src"))
-    except (OSError, RuntimeError, subprocess.SubprocessError):
+    except (OSError, RuntimeError):
         return "no git"
     return f"{commit}, with changes" if changed else commit

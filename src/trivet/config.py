@@ -145,8 +145,6 @@ class ServerSettings(Section, frozen=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8088
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 50_000_000
-    max_buffer_bytes: Annotated[int, Meta(ge=16_384)] = 262_144
-    """Of one answer that the client has not taken yet; then reading from the target stops until it has."""
 
 
 class LedgerSettings(Section, frozen=True):

@@ -1,0 +1,313 @@
+"""What a gateway costs: *gateway minus direct*, for Trivet and its peers, in one interleaved run on one machine.
+
+    python bench/gateway.py                                     all targets, about 20 minutes
+    python bench/gateway.py --targets direct,floor,trivet --rounds 1 --seconds 2 --concurrency 1,16
+
+A mock provider and a load generator (mock.c, load.c) share one core, the gateway under test has another to itself, and
+all gateways but that one are stopped where they stand. Each round visits every target in turn, in another order, so
+that what else happens on the machine falls on all of them; figures are medians over rounds. Standard library only.
+
+Not here: how targets are started (`peers.py`), what is made of the figures (`report.py`).
+"""
+
+import argparse
+import contextlib
+import datetime as dt
+import http.client
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # `python bench/gateway.py` looks beside the file only
+
+from bench import machine, report
+from bench.machine import GATEWAY_CORE, HARNESS_CORE, HERE, Process
+from bench.peers import TARGETS, Launch, NotMeasuredError, Row, Target
+from bench.report import Mode, Result, Run, Stood
+
+CHUNKS, INTERVAL_MS = 8, 20  # of a stream: 140 ms in all, fifty pieces a second
+EVENTS_PER_S = 20  # of a stream that is held open: as fast as models of today speak
+WARMUP_S = 0.5
+RAMP_PER_S = 500  # streams begun in a second, for those that are held open
+START_WITHIN_S = 120
+SLOW_START_S = 5  # what takes longer is started once, not once a round
+FILL = 20_000  # requests before memory is measured: perf.md's bar
+FILL_WITHIN_S = 20
+FILL_CONCURRENCY = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to measure."""
+
+    rounds: int
+    seconds: float
+    concurrency: tuple[int, ...]
+    open_streams: int
+
+
+@dataclass(kw_only=True)
+class Gateway:
+    """A target that has been started."""
+
+    target: Target
+    port: int
+    key: str
+    process: Process | None
+    starts_s: list[float]
+    requests: int = 0
+
+
+class Bench:
+    """One run over all targets."""
+
+    def __init__(self, plan: Plan, mock: Process, mock_port: int, opened: ExitStack) -> None:
+        self._plan, self._mock, self._mock_port, self._opened = plan, mock, mock_port, opened
+        self._seed = 0
+        self.gateways: list[Gateway] = []
+        self.versions: dict[str, str] = {}
+        self.not_measured: dict[str, str] = {}
+        self.runs: list[Run] = []
+        self.rounds: list[dict[str, float]] = []
+
+    def start(self, target: Target) -> None:
+        """Start a target and keep it, stopped where it stands; or note why it cannot be measured."""
+        tell(f"starting {target.name}")
+        try:
+            self.versions[target.name] = target.prepare()
+            self.gateways.append(self._started(target))
+        except NotMeasuredError as why:
+            tell(f"  not measured: {why}")
+            self.not_measured[target.name] = str(why)
+
+    def _started(self, target: Target) -> Gateway:
+        folder = Path(self._opened.enter_context(tempfile.TemporaryDirectory()))
+        starts_s: list[float] = []
+        while True:
+            port = machine.free_port()
+            launch = target.launch(folder, port=port, mock_port=self._mock_port)
+            if not launch.argv:
+                return Gateway(target=target, port=self._mock_port, key=launch.key, process=None, starts_s=[])
+            began_s = time.monotonic()
+            process = Process(launch.argv, core=GATEWAY_CORE, folder=folder, env=launch.env)
+            self._opened.callback(process.stop)
+            first_answer(process, port=port, launch=launch, model=target.rows[0].model)
+            starts_s.append(time.monotonic() - began_s)
+            if len(starts_s) == self._plan.rounds or starts_s[-1] > SLOW_START_S:
+                process.freeze()
+                return Gateway(target=target, port=port, key=launch.key, process=process, starts_s=starts_s)
+            process.stop()
+
+    def round(self, number: int) -> None:
+        """Visit every target once for every way of asking."""
+        load_average, others = os.getloadavg()[0], machine.others_now()
+        self.rounds.append({"load_average": load_average, "others_cores": round(others, 3)})
+        tell(f"round {number + 1}: load average {load_average:.2f}; others keep {others:.2f} cores busy")
+        turn = number % len(self.gateways)
+        visited = self.gateways[turn:] + self.gateways[:turn]
+        modes: tuple[Mode, ...] = ("chat", "stream")
+        for mode in modes:
+            for c in self._plan.concurrency:
+                for gateway in visited:
+                    for row in gateway.target.rows:
+                        self._note(number, gateway, row, mode=mode, c=c)
+        for gateway in visited if self._plan.open_streams else []:
+            for row in gateway.target.rows:
+                if not row.same:  # a kept answer is not paced
+                    c = min(self._plan.open_streams, gateway.target.max_open)
+                    self._note(number, gateway, row, mode="open", c=c)
+
+    def _note(self, number: int, gateway: Gateway, row: Row, *, mode: Mode, c: int) -> None:
+        run = self._run(number, gateway, row, mode=mode, c=c, seconds=self._plan.seconds)
+        self.runs.append(run)
+        tell(f"  {run.told()}")
+
+    def _run(self, number: int, gateway: Gateway, row: Row, *, mode: Mode, c: int, seconds: float) -> Run:
+        self._seed += 10_000_000
+        told = load_options(mode, c=c, seconds=seconds)
+        seed = 1 if row.same else self._seed
+        argv = [machine.compiled("load"), f"port={gateway.port}", f"key={gateway.key}", f"model={row.model}"]
+        argv += [f"seed={seed}", f"same={int(row.same)}", *told]
+        with thawed(gateway):
+            before_s, ours_s, mock_s, began_s = machine.busy_s(), cpu_s(gateway), self._mock.cpu_s(), time.monotonic()
+            done = subprocess.run(argv, capture_output=True, check=True, timeout=seconds + 120)
+            took_s, busy_s = time.monotonic() - began_s, machine.busy_s() - before_s
+            ours_s, mock_s = cpu_s(gateway) - ours_s, self._mock.cpu_s() - mock_s
+            if mode == "open":
+                time.sleep(1)  # it has that many clients to let go of
+        loaded = json.loads(done.stdout)
+        gateway.requests += loaded["requests"]
+        others = max(0.0, busy_s - ours_s - mock_s - loaded["load_cpu_s"]) / took_s
+        about = {"round": number, "target": gateway.target.name, "row": row.name, "mode": mode, "c": c}
+        used = {"cpu_s": ours_s, "mock_cpu_s": mock_s, "others_cores": round(others, 3), "took_s": took_s}
+        return Run(**about, **used, **loaded)
+
+    def stand(self, gateway: Gateway) -> Stood:
+        """Fill up to `FILL` requests, as far as time allows, and measure what it holds."""
+        if gateway.process is None:
+            return Stood(requests=gateway.requests, pss_mib=None, start_s=None)
+        row = gateway.target.rows[min(1, len(gateway.target.rows) - 1)]
+        until_s = time.monotonic() + FILL_WITHIN_S
+        while gateway.requests < FILL and time.monotonic() < until_s:
+            self._run(-1, gateway, row, mode="chat", c=FILL_CONCURRENCY, seconds=2)
+        with thawed(gateway):
+            pss_mib = gateway.process.pss_mib()
+        starts = sorted(gateway.starts_s)
+        return Stood(requests=gateway.requests, pss_mib=pss_mib, start_s=starts[len(starts) // 2])
+
+
+def load_options(mode: Mode, *, c: int, seconds: float) -> list[str]:
+    """Say to load.c how to ask."""
+    if mode == "chat":
+        return [f"c={c}", f"seconds={seconds}", f"warmup={WARMUP_S}"]
+    if mode == "stream":
+        return [f"c={c}", f"seconds={seconds}", f"warmup={WARMUP_S}", "stream=1", f"chunks={CHUNKS}",
+                f"interval_ms={INTERVAL_MS}"]  # fmt: skip
+    ramp_s = c / RAMP_PER_S
+    pieces = int((ramp_s + seconds + 30) * EVENTS_PER_S)  # more than are read: none is to end by itself
+    return [f"c={c}", f"seconds={seconds}", f"ramp={ramp_s}", "open=1", "stream=1", f"chunks={pieces}",
+            f"interval_ms={1000 // EVENTS_PER_S}"]  # fmt: skip
+
+
+@contextlib.contextmanager
+def thawed(gateway: Gateway) -> Iterator[None]:
+    """Let one gateway run."""
+    if gateway.process is None:
+        yield
+        return
+    gateway.process.thaw()
+    try:
+        yield
+    finally:
+        gateway.process.freeze()
+
+
+def cpu_s(gateway: Gateway) -> float:
+    """Give the processor time that a gateway has used."""
+    return gateway.process.cpu_s() if gateway.process else 0.0
+
+
+def first_answer(process: Process, *, port: int, launch: Launch, model: str) -> None:
+    """Ask until there is an answer. Raises NotMeasuredError when it ends or takes too long."""
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "[mock 1 0] #1"}]})
+    headers = {"content-type": "application/json", "authorization": f"Bearer {launch.key}"}
+    until_s, answer = time.monotonic() + START_WITHIN_S, ""
+    while time.monotonic() < until_s:
+        if process.ended():
+            said = process.log().strip().splitlines()
+            raise NotMeasuredError(f"it ended while starting: {said[-1][:300] if said else 'and said nothing'}")
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        try:
+            connection.request("POST", "/v1/chat/completions", body, headers)
+            response = connection.getresponse()
+            answer = f"{response.status} {response.read()[:200]!r}"
+            if response.status == 200:
+                return
+        except OSError as error:
+            answer = answer or str(error)
+        finally:
+            connection.close()
+        time.sleep(0.01)
+    raise NotMeasuredError(f"no answer within {START_WITHIN_S} s; the last was {answer}")
+
+
+def tell(line: str) -> None:
+    """Show progress, apart from the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def started_mock(opened: ExitStack) -> tuple[Process, int]:
+    """Start the mock provider on the harness's core."""
+    folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+    mock = Process([machine.compiled("mock").absolute()], core=HARNESS_CORE, folder=folder, env={})
+    opened.callback(mock.stop)
+    while not (found := re.search(r"port (\d+)\n", mock.log())):
+        time.sleep(0.01)
+        if mock.ended():
+            raise RuntimeError(f"mock: {mock.log()}")
+    return mock, int(found[1])
+
+
+def decision_path() -> dict[str, float] | None:
+    """Time the decision path without sockets (`decision.py`), in microseconds; None if it cannot be run."""
+    os.sched_setaffinity(0, {GATEWAY_CORE})
+    try:
+        told = json.loads(machine.said([sys.executable, HERE / "decision.py", "--json"]))
+    except RuntimeError as error:
+        tell(f"  decision.py: {error}")
+        return None
+    finally:
+        os.sched_setaffinity(0, {HARNESS_CORE})
+    figures: dict[str, float] = told["us"]
+    return figures
+
+
+def measured(plan: Plan, targets: list[Target]) -> Result:
+    """Measure all targets, and end all that was started."""
+    os.sched_setaffinity(0, {HARNESS_CORE})
+    at = dt.datetime.now(dt.UTC)
+    with ExitStack() as opened:
+        mock, mock_port = started_mock(opened)
+        bench = Bench(plan, mock, mock_port, opened)
+        for target in targets:
+            bench.start(target)
+        for number in range(plan.rounds):
+            bench.round(number)
+        stood = {gateway.target.name: bench.stand(gateway) for gateway in bench.gateways}
+    return Result(
+        at=at.isoformat(timespec="seconds"),
+        command=f"python {shlex.join([f'{HERE.name}/{Path(sys.argv[0]).name}', *sys.argv[1:]])}",
+        plan=asdict(plan),
+        machine=machine.described(),
+        versions=bench.versions,
+        tuning={gateway.target.name: gateway.target.tuning for gateway in bench.gateways},
+        not_measured=bench.not_measured,
+        rounds=bench.rounds,
+        stood=stood,
+        decision_us=decision_path() if "trivet" in stood else None,
+        runs=bench.runs,
+    )
+
+
+def arguments() -> argparse.Namespace:
+    names = ",".join(target.name for target in TARGETS)
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", default=names, help=f"of {names}; `direct` is always measured")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
+    parser.add_argument("--concurrency", default="1,16,64", help="requests at the same time")
+    parser.add_argument("--open-streams", type=int, default=1000, help="held open at 20 events/s; 0: none")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / f"{today}-gateway", help=".json and .md")
+    parser.add_argument("--json", action="store_true", help="print JSON, not the tables")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    asked = set(given.targets.split(",")) | {"direct"}
+    if unknown := asked - {target.name for target in TARGETS}:
+        raise SystemExit(f"no target is called {', '.join(sorted(unknown))}; see --help")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    concurrency = tuple(int(c) for c in given.concurrency.split(","))
+    plan = Plan(rounds=given.rounds, seconds=given.seconds, concurrency=concurrency, open_streams=given.open_streams)
+    result = measured(plan, [target for target in TARGETS if target.name in asked])
+    as_json, as_markdown = report.as_json(result), report.as_markdown(result)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.with_name(given.out.name + ".json").write_text(as_json)
+    given.out.with_name(given.out.name + ".md").write_text(as_markdown)
+    print(as_json if given.json else as_markdown)
+
+
+if __name__ == "__main__":
+    main()
