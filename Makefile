@@ -40,10 +40,10 @@ rooms: $(STAMP)
 	$(BIN)/lint-imports
 
 fast: $(STAMP)
-	$(BIN)/pytest -q -m 'not slow'
+	$(BIN)/pytest -q -n 2 -m 'not slow'
 
 slow: $(STAMP)
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -n 2 -m slow
 
 clean:  ## remove what was installed and built
 	rm -rf $(VENV) bench/build .mypy_cache .ruff_cache .hypothesis

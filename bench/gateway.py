@@ -136,8 +136,8 @@ class Bench:
         self._seed += 10_000_000
         told = load_options(mode, c=c, seconds=seconds)
         seed = 1 if row.same else self._seed
-        argv = [machine.compiled("load"), f"port={gateway.port}", f"key={gateway.key}", f"model={row.model}"]
-        argv += [f"seed={seed}", f"same={int(row.same)}", *told]
+        asked = [f"port={gateway.port}", f"key={gateway.key}", f"model={row.model}", f"seed={seed}"]
+        argv = [machine.compiled("load"), *asked, f"same={int(row.same)}", *told]
         with thawed(gateway):
             before_s, ours_s, mock_s, began_s = machine.busy_s(), cpu_s(gateway), self._mock.cpu_s(), time.monotonic()
             done = subprocess.run(argv, capture_output=True, check=True, timeout=seconds + 120)
@@ -148,9 +148,18 @@ class Bench:
         loaded = json.loads(done.stdout)
         gateway.requests += loaded["requests"]
         others = max(0.0, busy_s - ours_s - mock_s - loaded["load_cpu_s"]) / took_s
-        about = {"round": number, "target": gateway.target.name, "row": row.name, "mode": mode, "c": c}
-        used = {"cpu_s": ours_s, "mock_cpu_s": mock_s, "others_cores": round(others, 3), "took_s": took_s}
-        return Run(**about, **used, **loaded)
+        return Run(
+            round=number,
+            target=gateway.target.name,
+            row=row.name,
+            mode=mode,
+            c=c,
+            cpu_s=ours_s,
+            mock_cpu_s=mock_s,
+            others_cores=round(others, 3),
+            took_s=round(took_s, 3),
+            **loaded,
+        )
 
     def stand(self, gateway: Gateway) -> Stood:
         """Fill up to `FILL` requests, as far as time allows, and measure what it holds."""

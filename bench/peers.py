@@ -44,12 +44,19 @@ class Launch:
 class Target(Protocol):
     """Something to send requests to."""
 
-    name: str
-    rows: tuple[Row, ...]
-    max_open: int
-    """Of the streams held open at the same time: what it is known to keep up with, where that is few."""
-    tuning: str
-    """What a reader must know about how it was set up."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def rows(self) -> tuple[Row, ...]: ...
+    @property
+    def max_open(self) -> int:
+        """Of the streams held open at the same time: what it is known to keep up with, where that is few."""
+        ...
+
+    @property
+    def tuning(self) -> str:
+        """What a reader must know about how it was set up."""
+        ...
 
     def prepare(self) -> str:
         """Install it where needed, and give its version. Raises NotMeasuredError."""

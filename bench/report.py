@@ -287,10 +287,8 @@ def _heading(result: Result) -> str:
     told = [
         f"# Gateway minus direct, {result.at[:10]}",
         f"    {result.command}",
-        f"{about['cpu']}, {cores}, {about['memory_gib']} GiB, {about['kernel']}, Python {about['python']}, "
-        + f"{about['compiler']}.",
-        "Load average at the start of each round (and cores that others kept busy while nothing of ours ran): "
-        + f"{load}.",
+        f"{about['cpu']}, {cores}, {about['memory_gib']} GiB, {about['kernel']}, Python {about['python']}.",
+        f"Load average at the start of each round (and cores that others kept busy before it): {load}.",
     ]
     if len({about["gateway_core"], about["harness_core"]}) == 1:
         told.append("**One core for all: gateway, mock and load took turns. These figures are not comparable.**")

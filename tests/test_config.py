@@ -99,7 +99,7 @@ REFUSED = {
     "[cache]\nmax_entries = 0\n": "trivet.toml:2: cache.max_entries: 0 is not a whole number of at least 1.",
     "[server]\nprot = 80\n": (
         "trivet.toml:2: server.prot: There is no such key. Did you mean `port`? "
-        "Known: host, port, max_body_bytes, max_buffer_bytes."
+        "Known: host, port, max_body_bytes."
     ),
     "serve = 3\n": (
         "trivet.toml:1: serve: There is no such key. Did you mean `server`? "
