@@ -137,7 +137,7 @@ class Bench:
         told = load_options(mode, c=c, seconds=seconds)
         seed = 1 if row.same else self._seed
         asked = [f"port={gateway.port}", f"key={gateway.key}", f"model={row.model}", f"seed={seed}"]
-        argv = [machine.compiled("load"), *asked, f"same={int(row.same)}", *told]
+        argv = [str(machine.compiled("load")), *asked, f"same={int(row.same)}", *told]
         with thawed(gateway):
             before_s, ours_s, mock_s, began_s = machine.busy_s(), cpu_s(gateway), self._mock.cpu_s(), time.monotonic()
             done = subprocess.run(argv, capture_output=True, check=True, timeout=seconds + 120)

@@ -154,8 +154,6 @@ async def test_serve_with_an_embedded_model_ends_on_sigterm_with_0_and_leaves_no
 def children_of(pid: int) -> list[int]:
     """Give the processes that a process started, and that they started."""
     found = [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
     ]
     return found + [grandchild for child in found for grandchild in children_of(child)]

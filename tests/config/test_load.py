@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trivet import config
 from trivet.config import Secret, Settings, home, load, models_folder, parse, secret
+from trivet.config.conflicts import conflicts
+from trivet.config.misfits import misfits
+from trivet.config.places import places
 from trivet.errors import ConfigError
 
 WHOLE = """
@@ -98,8 +100,7 @@ REFUSED = {
     "[server]\nport = 65536\n": "trivet.toml:2: server.port: 65536 is not a whole number from 0 to 65535.",
     "[cache]\nmax_entries = 0\n": "trivet.toml:2: cache.max_entries: 0 is not a whole number of at least 1.",
     "[server]\nprot = 80\n": (
-        "trivet.toml:2: server.prot: There is no such key. Did you mean `port`? "
-        "Known: host, port, max_body_bytes."
+        "trivet.toml:2: server.prot: There is no such key. Did you mean `port`? Known: host, port, max_body_bytes."
     ),
     "serve = 3\n": (
         "trivet.toml:1: serve: There is no such key. Did you mean `server`? "
@@ -434,10 +435,10 @@ _anything: st.SearchStrategy[Any] = st.recursive(
 
 @given(st.dictionaries(_words, _anything, max_size=4))
 def test_what_no_check_refuses_is_a_tree(raw: dict[str, Any]) -> None:
-    misfits = list(config._misfits(raw, Settings, ()))
-    assert all(at and words.endswith((".", '"')) for at, words in misfits)
-    if not misfits:
-        list(config._conflicts(msgspec.convert(raw, Settings)))
+    found = list(misfits(raw, Settings, ()))
+    assert all(at and words.endswith((".", '"')) for at, words in found)
+    if not found:
+        list(conflicts(msgspec.convert(raw, Settings)))
 
 
 # Where a key stands in the file.
@@ -478,5 +479,5 @@ def test_each_key_is_found_in_its_line(sections: dict[str, dict[str, str]], dott
             add(f"  [ {name} ] # [x]")
         for key, value in keys.items():
             expected[name, key] = add(f"{name}.'{key}' = {value}" if dotted else f'"{key}"= {value}  # , "')
-    places = config._places("\n".join(lines) + "\n")
-    assert {path: places.get(path) for path in expected} == expected
+    lines_of = places("\n".join(lines) + "\n")
+    assert {path: lines_of.get(path) for path in expected} == expected

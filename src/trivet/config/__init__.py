@@ -1,0 +1,45 @@
+"""One frozen settings tree, read from `trivet.toml` once.
+
+`load` reads it, `Settings` is it. Not here: what a policy means (`routing/policies.py` compiles it) and which stages
+are built from it (`cli/build.py`).
+"""
+
+from trivet.config.load import home, load, models_folder, parse
+from trivet.config.secret import Secret, secret
+from trivet.config.settings import (
+    CacheSection,
+    CacheSettings,
+    EngineSettings,
+    LedgerSettings,
+    ModelSettings,
+    PolicySettings,
+    PriceSettings,
+    Section,
+    ServerSettings,
+    Settings,
+    TargetSettings,
+    TimeoutSettings,
+    seconds,
+)
+
+__all__ = [
+    "Settings",
+    "TargetSettings",
+    "PolicySettings",
+    "CacheSection",
+    "PriceSettings",
+    "TimeoutSettings",
+    "EngineSettings",
+    "ServerSettings",
+    "LedgerSettings",
+    "CacheSettings",
+    "ModelSettings",
+    "Section",
+    "seconds",
+    "load",
+    "parse",
+    "home",
+    "models_folder",
+    "Secret",
+    "secret",
+]

@@ -1,0 +1,153 @@
+"""The sections of the settings against each other.
+
+Not here: each value against its type (`misfits.py`).
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import urlsplit
+
+from trivet import seams
+from trivet.config.misfits import LATER_ROUTES, NOT_YET, Misfit, Place, either, shown
+from trivet.config.secret import KEY_WORDS
+from trivet.config.settings import EngineSettings, PolicySettings, PriceSettings, Settings, TargetSettings
+
+_KEY_PLACE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
+
+_SPEAK_OPENAI = {
+    "anthropic": "https://api.anthropic.com/v1",
+    "gemini": "https://generativelanguage.googleapis.com/v1beta/openai",
+    "ollama": "http://127.0.0.1:11434/v1",
+    "vllm": "http://127.0.0.1:8000/v1",
+}
+"""Providers that are known, and where they speak OpenAI's protocol until they have modules of their own."""
+
+_HEADERS_WITH_KEYS = frozenset(
+    {"authorization", "proxy-authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"}
+)
+_HEADERS_OF_HTTP = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "expect"})
+
+
+def conflicts(settings: Settings) -> Iterator[Misfit]:
+    for name, target in settings.targets.items():
+        at: Place = ("targets", name)
+        yield from _conflicts_of_provider(target, at)
+        yield from _conflicts_of_address(target, at)
+        yield from _conflicts_of_headers(target.headers, (*at, "headers"))
+        yield from _conflicts_of_price(target.price, (*at, "price"))
+    for name, policy in settings.policies.items():
+        yield from _conflicts_of_policy(policy, settings.targets, ("policies", name))
+    yield from _conflicts_of_names(settings)
+    yield from _conflicts_of_stages(settings)
+
+
+def _conflicts_of_provider(target: TargetSettings, at: Place) -> Iterator[Misfit]:
+    installed = seams.names("trivet.provider")
+    if target.provider not in installed:
+        url = _SPEAK_OPENAI.get(target.provider)
+        more = f' It speaks OpenAI\'s protocol: write provider = "openai" and base_url = "{url}".' if url else ""
+        known = either(json.dumps(i) for i in installed)
+        yield (*at, "provider"), f"{shown(target.provider)} is not installed. Known: {known}.{more}"
+    if target.provider == "llamacpp":
+        if target.model == "*":
+            yield at, 'An embedded engine has one model. Write which, such as model = "qwen2.5-coder-0.5b-instruct".'
+        for key in ("base_url", "api_key", "headers"):
+            if getattr(target, key):
+                words = 'An embedded engine has none; for a server that runs already write provider = "openai".'
+                yield (*at, key), words
+    if target.provider == "openai" and target.engine != EngineSettings():
+        yield (*at, "engine"), 'Only an embedded engine (provider = "llamacpp") has these. Remove the line.'
+
+
+def _conflicts_of_address(target: TargetSettings, at: Place) -> Iterator[Misfit]:
+    if target.api_key and not _KEY_PLACE.fullmatch(target.api_key):
+        yield (*at, "api_key"), f"This is not a place where a key is. {KEY_WORDS}"
+    if not target.base_url:
+        return
+    try:
+        url = urlsplit(target.base_url)
+        whole = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        whole = False
+    if not whole:
+        yield (*at, "base_url"), 'This is not a web address. Write one such as "https://api.openai.com/v1".'
+    elif url.username is not None or url.password is not None:
+        yield (*at, "base_url"), f"There is a name or password in it. Take it out and use `api_key`. {KEY_WORDS}"
+    elif url.fragment:
+        yield (*at, "base_url"), "A # part is never sent. Take it out."
+
+
+def _conflicts_of_headers(headers: Mapping[str, str], at: Place) -> Iterator[Misfit]:
+    for name, value in headers.items():
+        if name.lower() in _HEADERS_WITH_KEYS:
+            yield (*at, name), f"This header carries a key. Use `api_key`. {KEY_WORDS}"
+        elif name.lower() in _HEADERS_OF_HTTP:
+            yield (*at, name), "This header belongs to the connection; Trivet writes it itself. Remove it."
+        elif not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) or not (value.isascii() and value.isprintable()):
+            yield (*at, name), "A header is one line of ASCII, and its name has only letters, digits and dashes."
+
+
+def _conflicts_of_price(price: PriceSettings | None, at: Place) -> Iterator[Misfit]:
+    if price is None:
+        return
+    by_token = price.input or price.output or price.cached
+    if price.hour and by_token:
+        yield at, "Write either `input` and `output`, or `hour`, not both."
+    elif price.hour is None and not (price.input and price.output):
+        yield at, 'Write { input = "$0.15", output = "$0.60" }, dollars per million tokens, or { hour = "$0.80" }.'
+    elif price.hour is None and price.slots != 1:
+        yield (*at, "slots"), "Only a price by the hour is divided by slots. Remove it."
+
+
+def _conflicts_of_policy(policy: PolicySettings, targets: Mapping[str, TargetSettings], at: Place) -> Iterator[Misfit]:
+    named = [(*at, "pool", i) for i in range(len(policy.pool))] + [(*at, "baseline")] * bool(policy.baseline)
+    for place, name in zip(named, [*policy.pool, policy.baseline], strict=False):
+        if name not in targets:
+            yield place, _no_target(name, targets)
+        elif targets[name].model == "*":
+            yield place, f'"{name}" takes any model, and a policy needs to know which. Add a target that names one.'
+    for name in {n for n in policy.pool if policy.pool.count(n) > 1}:
+        yield (*at, "pool"), f'"{name}" is in it more than once.'
+    regions = {targets[n].region for n in policy.pool if n in targets}
+    if policy.residency and regions and not regions & set(policy.residency):
+        have = ", ".join(json.dumps(r) for r in sorted(regions))
+        yield (*at, "residency"), f"No target of the pool is in one of these regions, so none can answer. Have: {have}."
+    if policy.route not in seams.names("trivet.router"):
+        known = either(json.dumps(r) for r in seams.names("trivet.router"))
+        why = NOT_YET if policy.route in LATER_ROUTES else "no such router is installed."
+        yield (*at, "route"), f"{shown(policy.route)}: {why} Remove the line, or write {known}."
+
+
+def _no_target(name: str, targets: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(targets), n=1)
+    hint = f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(targets) or 'none'}."
+    return f"There is no target {shown(name)}. {hint}"
+
+
+def _conflicts_of_names(settings: Settings) -> Iterator[Misfit]:
+    for name in settings.policies.keys() & settings.targets.keys():
+        yield ("policies", name), "A target has this name too. Clients could not tell them apart: rename one."
+    names = settings.targets.keys() | settings.policies.keys()
+    for alias, meant in settings.aliases.items():
+        at: Place = ("aliases", alias)
+        wild = settings.targets.get(meant.partition("/")[0])
+        if alias in names:
+            yield at, "A target or policy has this name already. Rename one, or remove the alias."
+        elif wild is not None and wild.model == "*":
+            if "/" not in meant:
+                yield at, f'"{meant}" takes any model. Write which: "{meant}/MODEL".'
+        elif meant in settings.aliases:
+            yield at, f"{shown(meant)} is an alias itself. Write the target or policy that it stands for."
+        elif meant not in names:
+            yield at, _no_target(meant, names).replace("no target", "no target or policy")
+
+
+def _conflicts_of_stages(settings: Settings) -> Iterator[Misfit]:
+    stages = ("store", "ledger", "store", settings.ledger.store), ("cache", "cache", "kind", settings.cache.kind)
+    for seam, section, key, name in stages:
+        installed = seams.names(f"trivet.{seam}")
+        if name not in installed:
+            known = either(json.dumps(i) for i in installed)
+            yield (section, key), f"{shown(name)} is not installed. Write {known}."

@@ -1,0 +1,168 @@
+"""The sections of `trivet.toml` as one frozen tree.
+
+Not here: reading the file (`load.py`), and what a policy means (`routing/policies.py` compiles it).
+Invariant: no secret is in this tree, only where to find it (`env:NAME`, `file:PATH`).
+"""
+
+import re
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+# Title and description are the words of the error: "<value> is not <title>. <description>"
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$",
+        title="a name",
+        description="Write at most 128 letters, digits and . _ : @ -, beginning with a letter or digit.",
+    ),
+]
+Dollars = Annotated[
+    str,
+    Meta(
+        pattern=r"^\$[0-9]+(\.[0-9]+)?$",
+        title="an amount of dollars",
+        description='Write it in quotes with the sign, such as "$0.15".',
+    ),
+]
+Span = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$",
+        title="a length of time",
+        description='Write a number with a unit, such as "24h".',
+    ),
+]
+"""A length of time: "250ms", "30s", "5m", "24h", "7d"."""
+
+_SPAN_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(span: str) -> float:
+    """Turn a Span such as "24h" into seconds."""
+    number, unit = re.match(r"^([0-9.]+)([a-z]+)$", span).groups()  # type: ignore[union-attr]  # msgspec checked it
+    return float(number) * _SPAN_S[unit]
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all sections share."""
+
+
+class PriceSettings(Section, frozen=True):
+    """`price = { input = "$0.15", output = "$0.60" }`: dollars per million tokens; or `{ hour = "$0.80" }`."""
+
+    input: Dollars | None = None
+    output: Dollars | None = None
+    cached: Dollars | None = None
+    """Per million input tokens read from the provider's prompt cache; as `input` where it is not given."""
+    hour: Dollars | None = None
+    """For a machine that is paid by the hour: each request pays for its seconds, divided by `slots`."""
+    slots: Annotated[int, Meta(ge=1)] = 1
+
+
+class TimeoutSettings(Section, frozen=True):
+    """`timeouts = { connect = "5s", first_byte = "2m", idle = "1m" }`."""
+
+    connect: Span = "5s"
+    first_byte: Span = "2m"
+    """From the request sent to the first byte of the answer."""
+    idle: Span = "1m"
+    """Between two pieces of the answer."""
+
+
+class EngineSettings(Section, frozen=True):
+    """`engine = { context = 4096, slots = 4 }`: for an embedded model."""
+
+    context: Annotated[int, Meta(ge=256, le=1_048_576)] = 4096
+    """Tokens that one request may use, prompt and answer; memory is `slots` times that."""
+    slots: Annotated[int, Meta(ge=1, le=64)] = 2
+    """Requests answered at the same time."""
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    """0: one for each core."""
+
+
+class TargetSettings(Section, frozen=True):
+    """`[targets.NAME]`: one model at one provider."""
+
+    provider: str
+    model: str = "*"
+    """The provider's name for it; `*`: whatever the client names (as `NAME/model`, or bare where it is clear)."""
+    base_url: str = ""
+    api_key: str = ""
+    """Where the key is: `env:OPENAI_API_KEY` or `file:/run/secrets/openai`."""
+    region: str = ""
+    headers: dict[str, str] = {}
+    price: PriceSettings | None = None
+    timeouts: TimeoutSettings = TimeoutSettings()
+    engine: EngineSettings = EngineSettings()
+    name: str = ""
+    """Set from the section's title."""
+
+
+class CacheSection(Section, frozen=True):
+    """`[policies.X.cache]`."""
+
+    mode: Literal["off", "exact"] = "off"
+    ttl: Span = "24h"
+    partition: tuple[Literal["customer", "feature", "agent"], ...] = ()
+    max_temperature: Annotated[float, Meta(ge=0, le=2)] = 1.0
+    tools: bool = False
+
+
+class PolicySettings(Section, frozen=True):
+    """`[policies.NAME]`: a virtual model."""
+
+    pool: Annotated[tuple[str, ...], Meta(min_length=1)]
+    route: str = "fixed"
+    baseline: str = ""
+    """The target that savings are counted against; the last of the pool where it is not given."""
+    residency: tuple[str, ...] = ()
+    """Regions; targets elsewhere are never called. Empty: anywhere."""
+    cache: CacheSection = CacheSection()
+
+
+class ServerSettings(Section, frozen=True):
+    """`[server]`."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8088
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = 50_000_000
+
+
+class LedgerSettings(Section, frozen=True):
+    """`[ledger]`."""
+
+    store: str = "sqlite"
+    durability: Literal["process", "power"] = "process"
+    """What a finished request survives: the death of the process, or a power cut too (waits for the disk)."""
+    path: str = ""
+    """A folder; `ledger` below TRIVET_HOME where it is not given."""
+
+
+class CacheSettings(Section, frozen=True):
+    """`[cache]`: the bounds of the one cache that all policies share."""
+
+    kind: str = "exact"
+    max_entries: Annotated[int, Meta(ge=1)] = 100_000
+    max_bytes: Annotated[int, Meta(ge=1024)] = 268_435_456
+
+
+class ModelSettings(Section, frozen=True):
+    """`[models]`: where the files of embedded models are kept."""
+
+    path: str = ""
+
+
+class Settings(Section, frozen=True):
+    """All of `trivet.toml`."""
+
+    targets: dict[Name, TargetSettings] = {}
+    policies: dict[Name, PolicySettings] = {}
+    aliases: dict[str, str] = {}
+    server: ServerSettings = ServerSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    cache: CacheSettings = CacheSettings()
+    models: ModelSettings = ModelSettings()
+    source: str = ""
+    """The file it was read from; empty: found without one."""
