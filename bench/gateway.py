@@ -1,13 +1,14 @@
 """What a gateway costs: *gateway minus direct*, for Trivet and its peers, in one interleaved run on one machine.
 
-    python bench/gateway.py                                     all targets, about 20 minutes
+    python bench/gateway.py                                     all targets, 15 minutes on a quiet machine
     python bench/gateway.py --targets direct,floor,trivet --rounds 1 --seconds 2 --concurrency 1,16
 
 A mock provider and a load generator (mock.c, load.c) share one core, the gateway under test has another to itself, and
 all gateways but that one are stopped where they stand. Each round visits every target in turn, in another order, so
-that what else happens on the machine falls on all of them; figures are medians over rounds. Standard library only.
+that what else happens on the machine falls on all of them; a measurement that others disturbed is made again, at most
+`--patience` times; figures are medians over rounds. Linux, a C compiler, and the standard library only.
 
-Not here: how targets are started (`peers.py`), what is made of the figures (`report.py`).
+Not here: how targets are started (`peers.py`), what is made of the runs (`figures.py`, `report.py`).
 """
 
 import argparse
@@ -19,6 +20,7 @@ import os
 import re
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,17 +33,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `python bench/gateway.py` looks beside the file only
 
 from bench import machine, report
+from bench.figures import BUSY_CORES, Held, Mode, Result, Run, Stood
 from bench.machine import GATEWAY_CORE, HARNESS_CORE, HERE, Process
 from bench.peers import TARGETS, Launch, NotMeasuredError, Row, Target
-from bench.report import Mode, Result, Run, Stood
 
-CHUNKS, INTERVAL_MS = 8, 20  # of a stream: 140 ms in all, fifty pieces a second
-EVENTS_PER_S = 20  # of a stream that is held open: as fast as models of today speak
 WARMUP_S = 0.5
 RAMP_PER_S = 500  # streams begun in a second, for those that are held open
 START_WITHIN_S = 120
+LOAD_WITHIN_S = 300
 SLOW_START_S = 5  # what takes longer is started once, not once a round
-FILL = 20_000  # requests before memory is measured: perf.md's bar
+FILL = 20_000  # requests before memory is measured: the bar's own number
 FILL_WITHIN_S = 20
 FILL_CONCURRENCY = 16
 
@@ -54,6 +55,13 @@ class Plan:
     seconds: float
     concurrency: tuple[int, ...]
     open_streams: int
+    patience: int
+    """How often a measurement that others disturbed is made again; the least disturbed is kept."""
+    pieces: int = 8
+    interval_ms: int = 20
+    """Of a stream: 140 ms in all."""
+    pieces_per_s: int = 20
+    """Of a stream that is held open: as fast as a large model speaks."""
 
 
 @dataclass(kw_only=True)
@@ -66,6 +74,7 @@ class Gateway:
     process: Process | None
     starts_s: list[float]
     requests: int = 0
+    full: Held | None = None
 
 
 class Bench:
@@ -85,7 +94,9 @@ class Bench:
         tell(f"starting {target.name}")
         try:
             self.versions[target.name] = target.prepare()
-            self.gateways.append(self._started(target))
+            gateway = self._started(target)
+            gateway.full = self._filled(gateway)
+            self.gateways.append(gateway)
         except NotMeasuredError as why:
             tell(f"  not measured: {why}")
             self.not_measured[target.name] = str(why)
@@ -128,19 +139,20 @@ class Bench:
                     self._note(number, gateway, row, mode="open", c=c)
 
     def _note(self, number: int, gateway: Gateway, row: Row, *, mode: Mode, c: int) -> None:
-        run = self._run(number, gateway, row, mode=mode, c=c, seconds=self._plan.seconds)
-        self.runs.append(run)
-        tell(f"  {run.told()}")
+        tries: list[Run] = []
+        while len(tries) <= self._plan.patience and not (tries and tries[-1].others_cores <= BUSY_CORES):
+            tries.append(self._run(number, gateway, row, load_options(self._plan, mode=mode, c=c), mode=mode, c=c))
+            tell(f"  {tries[-1].told()}")
+        self.runs.append(min(tries, key=lambda run: run.others_cores))  # chosen by the machine, not by the figure
 
-    def _run(self, number: int, gateway: Gateway, row: Row, *, mode: Mode, c: int, seconds: float) -> Run:
+    def _run(self, number: int, gateway: Gateway, row: Row, options: list[str], *, mode: Mode, c: int) -> Run:
         self._seed += 10_000_000
-        told = load_options(mode, c=c, seconds=seconds)
         seed = 1 if row.same else self._seed
-        asked = [f"port={gateway.port}", f"key={gateway.key}", f"model={row.model}", f"seed={seed}"]
-        argv = [str(machine.compiled("load")), *asked, f"same={int(row.same)}", *told]
+        asked = [f"port={gateway.port}", f"key={gateway.key}", f"model={row.model}", f"seed={seed}", f"c={c}"]
+        argv = [str(machine.compiled("load")), *asked, f"same={int(row.same)}", *options]
         with thawed(gateway):
             before_s, ours_s, mock_s, began_s = machine.busy_s(), cpu_s(gateway), self._mock.cpu_s(), time.monotonic()
-            done = subprocess.run(argv, capture_output=True, check=True, timeout=seconds + 120)
+            done = subprocess.run(argv, capture_output=True, check=True, timeout=LOAD_WITHIN_S)
             took_s, busy_s = time.monotonic() - began_s, machine.busy_s() - before_s
             ours_s, mock_s = cpu_s(gateway) - ours_s, self._mock.cpu_s() - mock_s
             if mode == "open":
@@ -161,31 +173,43 @@ class Bench:
             **loaded,
         )
 
-    def stand(self, gateway: Gateway) -> Stood:
-        """Fill up to `FILL` requests, as far as time allows, and measure what it holds."""
+    def _filled(self, gateway: Gateway) -> Held | None:
+        """Ask `FILL` times, as far as time allows (which warms it up, too), and see what it holds."""
         if gateway.process is None:
-            return Stood(requests=gateway.requests, pss_mib=None, start_s=None)
-        row = gateway.target.rows[min(1, len(gateway.target.rows) - 1)]
-        until_s = time.monotonic() + FILL_WITHIN_S
-        while gateway.requests < FILL and time.monotonic() < until_s:
-            self._run(-1, gateway, row, mode="chat", c=FILL_CONCURRENCY, seconds=2)
-        with thawed(gateway):
-            pss_mib = gateway.process.pss_mib()
-        starts = sorted(gateway.starts_s)
-        return Stood(requests=gateway.requests, pss_mib=pss_mib, start_s=starts[len(starts) // 2])
+            return None
+        row = next((row for row in gateway.target.rows if row.model != "mock"), gateway.target.rows[0])
+        options = [f"limit={FILL}", f"seconds={FILL_WITHIN_S}", "warmup=0"]
+        run = self._run(-1, gateway, row, options, mode="chat", c=FILL_CONCURRENCY)
+        tell(f"  filled: {run.told()}")
+        return held(gateway)
 
 
-def load_options(mode: Mode, *, c: int, seconds: float) -> list[str]:
+def held(gateway: Gateway) -> Held | None:
+    """See how much memory a gateway holds by now."""
+    if gateway.process is None:
+        return None
+    with thawed(gateway):
+        return Held(requests=gateway.requests, pss_mib=round(gateway.process.pss_mib(), 1))
+
+
+def stood(gateway: Gateway) -> Stood:
+    """Say what a gateway is once all rounds are over."""
+    start_s = statistics.median(gateway.starts_s) if gateway.starts_s else None
+    return Stood(start_s=start_s, full=gateway.full, end=held(gateway))
+
+
+def load_options(plan: Plan, *, mode: Mode, c: int) -> list[str]:
     """Say to load.c how to ask."""
+    seconds = f"seconds={plan.seconds}"
     if mode == "chat":
-        return [f"c={c}", f"seconds={seconds}", f"warmup={WARMUP_S}"]
+        return [seconds, f"warmup={WARMUP_S}"]
     if mode == "stream":
-        return [f"c={c}", f"seconds={seconds}", f"warmup={WARMUP_S}", "stream=1", f"chunks={CHUNKS}",
-                f"interval_ms={INTERVAL_MS}"]  # fmt: skip
+        paced = [f"chunks={plan.pieces}", f"interval_ms={plan.interval_ms}"]
+        return [seconds, f"warmup={WARMUP_S}", "stream=1", *paced]
     ramp_s = c / RAMP_PER_S
-    pieces = int((ramp_s + seconds + 30) * EVENTS_PER_S)  # more than are read: none is to end by itself
-    return [f"c={c}", f"seconds={seconds}", f"ramp={ramp_s}", "open=1", "stream=1", f"chunks={pieces}",
-            f"interval_ms={1000 // EVENTS_PER_S}"]  # fmt: skip
+    pieces = int((ramp_s + plan.seconds + 30) * plan.pieces_per_s)  # more than are read: none is to end by itself
+    paced = [f"chunks={pieces}", f"interval_ms={1000 // plan.pieces_per_s}"]
+    return [seconds, f"ramp={ramp_s}", "open=1", "stream=1", *paced]
 
 
 @contextlib.contextmanager
@@ -272,7 +296,7 @@ def measured(plan: Plan, targets: list[Target]) -> Result:
             bench.start(target)
         for number in range(plan.rounds):
             bench.round(number)
-        stood = {gateway.target.name: bench.stand(gateway) for gateway in bench.gateways}
+        all_stood = {gateway.target.name: stood(gateway) for gateway in bench.gateways}
     return Result(
         at=at.isoformat(timespec="seconds"),
         command=f"python {shlex.join([f'{HERE.name}/{Path(sys.argv[0]).name}', *sys.argv[1:]])}",
@@ -282,8 +306,8 @@ def measured(plan: Plan, targets: list[Target]) -> Result:
         tuning={gateway.target.name: gateway.target.tuning for gateway in bench.gateways},
         not_measured=bench.not_measured,
         rounds=bench.rounds,
-        stood=stood,
-        decision_us=decision_path() if "trivet" in stood else None,
+        stood=all_stood,
+        decision_us=decision_path() if "trivet" in all_stood else None,
         runs=bench.runs,
     )
 
@@ -297,6 +321,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
     parser.add_argument("--concurrency", default="1,16,64", help="requests at the same time")
     parser.add_argument("--open-streams", type=int, default=1000, help="held open at 20 events/s; 0: none")
+    parser.add_argument("--patience", type=int, default=2, help="repeat what others disturbed, at most so often")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"{today}-gateway", help=".json and .md")
     parser.add_argument("--json", action="store_true", help="print JSON, not the tables")
     return parser.parse_args()
@@ -308,8 +333,13 @@ def main() -> None:
     if unknown := asked - {target.name for target in TARGETS}:
         raise SystemExit(f"no target is called {', '.join(sorted(unknown))}; see --help")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
-    concurrency = tuple(int(c) for c in given.concurrency.split(","))
-    plan = Plan(rounds=given.rounds, seconds=given.seconds, concurrency=concurrency, open_streams=given.open_streams)
+    plan = Plan(
+        rounds=given.rounds,
+        seconds=given.seconds,
+        concurrency=tuple(int(c) for c in given.concurrency.split(",")),
+        open_streams=given.open_streams,
+        patience=given.patience,
+    )
     result = measured(plan, [target for target in TARGETS if target.name in asked])
     as_json, as_markdown = report.as_json(result), report.as_markdown(result)
     given.out.parent.mkdir(parents=True, exist_ok=True)

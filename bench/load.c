@@ -1,6 +1,6 @@
 /* The client side of a measurement: closed loop over C keep-alive connections, or many streams held open.
  *
- *   load port=8088 model=mock c=16 seconds=5 [warmup=0.5] [key=sk-...] [seed=1] [same=1]
+ *   load port=8088 model=mock c=16 seconds=5 [warmup=0.5] [limit=20000] [key=sk-...] [seed=1] [same=1]
  *        [stream=1 chunks=16 interval_ms=5] [open=1 ramp=2]
  *
  * Prints one JSON object. One thread, loopback, ~1 KB bodies. Every request is different (a number in its prompt, from
@@ -9,7 +9,7 @@
  *
  * Latency: from the first byte sent to the last received, of requests begun after the warm-up; those still open at the
  * end are waited for (10 s), so that slow answers are not left out. TTFT: to the first *content* of a stream.
- * rps: answers completed in the measured seconds. open=1: C streams begun evenly over `ramp` seconds, then lag (arrival
+ * rps: answers completed in the measured seconds (not of use with `limit`, which ends the run after so many requests). open=1: C streams begun evenly over `ramp` seconds, then lag (arrival
  * minus the time that mock.c stamped on the piece) of the `lags` pieces that arrive in the measured seconds. */
 #include "net.h"
 
@@ -42,7 +42,7 @@ struct list {
 static int ep, port, c_max = 1, stream, chunks = 1, interval_ms, same, open_mode;
 static double seconds = 5, warmup = 0.5, ramp = 2;
 static const char *model = "mock", *key = "sk-bench";
-static long long seed = 1, sent, answered, errors, completed, abandoned, pieces;
+static long long seed = 1, limit = INT64_MAX, sent, answered, errors, completed, abandoned, pieces;
 static int64_t from, until; /* the measured seconds */
 static int live;
 static char first_error[400];
@@ -219,7 +219,7 @@ static void run(struct conn *all) {
             struct conn *c = events[i].data.ptr;
             if (c->fd < 0 || !step(c, events[i].events)) continue;
             live--;
-            if (now_ns() >= until || open_mode) continue;
+            if (now_ns() >= until || open_mode || sent >= limit) continue;
             if (c->fd < 0 && errors > answered + 1000) return; /* nothing works: say so instead of going round */
             ask(c);
         }
@@ -257,6 +257,7 @@ static void option(const char *arg) {
     else if (IS("warmup")) warmup = atof(v);
     else if (IS("ramp")) ramp = atof(v);
     else if (IS("seed")) seed = atoll(v);
+    else if (IS("limit")) limit = atoll(v);
     else if (IS("model")) model = v;
     else if (IS("key")) key = v;
     else fprintf(stderr, "load: no option %s\n", arg), exit(2);

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,11 +49,10 @@ async def raw(url: str, data: bytes, *, wait_s: float = 10.0) -> Reply:
                 got += piece
     except (TimeoutError, ConnectionError):
         pass
-    writer.close()
-    try:
-        await writer.wait_closed()
-    except ConnectionError:
-        pass
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
     head, _, body = got.partition(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}

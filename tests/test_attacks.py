@@ -112,30 +112,29 @@ async def test_24_a_stop_word_and_a_hang_up_pay_for_every_token_that_was_relayed
     """Usage comes only at the end, so leaving before it must not be free: at any position of sixty."""
     words = [f"word{i} " for i in range(60)]
     store = Memory()
-    async with Upstream(*words) as upstream:
-        async with stages(config({"a": upstream.base_url}), kit(tmp_path), store) as made:
-            for position in range(0, 60, 3) if stream else (0,):
-                request = read_chat(
-                    json.dumps({**ASK, "stream": stream}).encode(),
-                    [],
-                    id=f"r{position}",
-                    tenant="t",
-                    key_id="",
-                    at_ns=1,
-                )
-                tally, seen = Tally(request, made.clock.mono_ns()), 0
-                async with aclosing(answer(tally, made)) as chunks:
-                    async for chunk in chunks:
-                        seen += chunk.speaks
-                        if seen > position:
-                            break
-                outcome = store.entries[-1].outcome
-                assert outcome.usage is not None
-                assert outcome.usage.output_tokens >= seen
-                assert outcome.usage.input_tokens > 0
-                assert outcome.cost_nanos is not None
-                assert outcome.cost_nanos >= seen * 2000
-                assert outcome.usage_estimated is stream
+    async with Upstream(*words) as upstream, stages(config({"a": upstream.base_url}), kit(tmp_path), store) as made:
+        for position in range(0, 60, 3) if stream else (0,):
+            request = read_chat(
+                json.dumps({**ASK, "stream": stream}).encode(),
+                [],
+                id=f"r{position}",
+                tenant="t",
+                key_id="",
+                at_ns=1,
+            )
+            tally, seen = Tally(request, made.clock.mono_ns()), 0
+            async with aclosing(answer(tally, made)) as chunks:
+                async for chunk in chunks:
+                    seen += chunk.speaks
+                    if seen > position:
+                        break
+            outcome = store.entries[-1].outcome
+            assert outcome.usage is not None
+            assert outcome.usage.output_tokens >= seen
+            assert outcome.usage.input_tokens > 0
+            assert outcome.cost_nanos is not None
+            assert outcome.cost_nanos >= seen * 2000
+            assert outcome.usage_estimated is stream
     assert len(store.entries) == (20 if stream else 1)
 
 
@@ -177,7 +176,11 @@ async def test_26_a_storm_of_failures_asks_each_target_once_and_says_so(odd: dic
             *(raw(gateway.url, post({**ASK, "model": "q", "stream": i % 2 == 0})) for i in range(20))
         )
         entries = gateway.store.entries
-    assert {reply.status for reply in replies} <= {429, 500, 502}
+    # The last target may have been cut off after its first word: then the status was 200, and the error is an event.
+    assert {reply.status for reply in replies} <= {429, 500, 502, 200}
+    assert all(b'"error"' in reply.body and b"[DONE]" not in reply.body for reply in replies)
+    told = sorted(entry.outcome.http_status for entry in entries)
+    assert told == sorted(reply.status for reply in replies)
     assert len(one.requests) == len(other.requests) == len(entries) == 20
     for entry in entries:
         assert [(a.target, a.status) for a in entry.outcome.attempts] == [("a", "failed"), ("b", "failed")]
@@ -265,14 +268,13 @@ async def test_usage_in_every_chunk_does_not_hold_the_stream_back() -> None:
     def chunk(i: int) -> bytes:
         return piece(f"word{i}", usage={"prompt_tokens": 9, "completion_tokens": i})
 
-    first, hang = asyncio.Event(), Upstream(events=chunked(*map(chunk, range(1, 5))), hang_after=3)
+    hang = Upstream(events=chunked(*map(chunk, range(1, 5))), hang_after=3)
     async with hang, house({"a": hang.base_url}) as gateway:
         host, port = gateway.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(post({**ASK, "stream": True}))
         async with asyncio.timeout(5):
             got = await reader.readuntil(b"word3")
-            first.set()
         writer.close()
         await writer.wait_closed()
         await until(lambda: gateway.store.entries)
@@ -636,7 +638,7 @@ async def test_44_no_field_of_a_request_makes_the_gateway_connect_anywhere_else(
             app = App(made, auth=Auth(KeyRing(tmp_path / FILE)), random=random.Random(1), max_body_bytes=10**6)
             for url in urls:
                 image = [{"type": "image_url", "image_url": {"url": url}}, {"type": "file", "file": {"file_url": url}}]
-                fields = {name: url for name in names}
+                fields = dict.fromkeys(names, url)
                 body = {"model": "a", "messages": [{"role": "user", "content": image}], **fields, "tools": [fields]}
                 headers = [
                     (b"x-custom-host", url.encode()),

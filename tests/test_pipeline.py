@@ -318,6 +318,59 @@ async def test_a_price_that_is_not_known_is_loud(tmp_path: Path) -> None:
     assert "price" in entry.outcome.cost_unknown
 
 
+async def test_a_streamed_hit_saves_as_much_as_a_whole_one(tmp_path: Path) -> None:
+    store = Memory()
+    async with built(tmp_path, Upstream("Hel", "lo"), Upstream(), store) as made:
+        await run(ask(), made)
+        await run(ask(stream=True), made)
+    first, hit = store.entries
+    assert hit.outcome.usage == first.outcome.usage
+    assert hit.saved == {"exact": first.outcome.cost_nanos}
+
+
+@pytest.mark.parametrize(
+    ("failing", "known"),
+    [
+        (Answer(status=429), True),
+        (Answer(status=500), True),
+        (Answer(garbage=True), False),
+        (Answer(pieces=("x",), cut_after=0), False),
+    ],
+)
+async def test_an_attempt_that_may_have_been_charged_for_is_loud(
+    tmp_path: Path, failing: Answer, *, known: bool
+) -> None:
+    store = Memory()
+    async with built(tmp_path, Upstream(script=always(failing)), Upstream("Fine"), store) as made:
+        await run(ask(), made)
+        with pytest.raises(TrivetError):
+            await run(ask(model="a"), made)
+    handed_over, failed = (entry.outcome for entry in store.entries)
+    assert handed_over.cost_nanos == 9 * 1000 + 1 * 2000
+    assert failed.cost_nanos == (0 if known else None)
+    for outcome in (handed_over, failed):
+        assert ("a may have charged" in outcome.cost_unknown) is not known
+
+
+async def test_a_target_that_is_not_there_costs_nothing(tmp_path: Path) -> None:
+    store = Memory()
+    async with stages(config({"a": "http://127.0.0.1:9/v1"}), kit(tmp_path), store) as made:
+        with pytest.raises(TrivetError):
+            await run(ask(model="a"), made)
+    (entry,) = store.entries
+    assert (entry.outcome.cost_nanos, entry.outcome.cost_unknown) == (0, "")
+
+
+async def test_the_words_of_a_target_are_not_kept(tmp_path: Path) -> None:
+    store = Memory()
+    echo = Upstream(status=400, error={"message": "I will not answer: my secret prompt"})
+    async with built(tmp_path, echo, Upstream(), store) as made:
+        with pytest.raises(TrivetError, match="my secret prompt"):
+            await run(ask(model="a"), made)
+    assert "secret" not in repr(store.entries)
+    assert "answered 400" in store.entries[0].outcome.attempts[0].error
+
+
 FAULTS = st.none() | st.builds(
     Fault, status=st.just(400), code=st.just("c"), message=st.just("m"), whose=st.just("client")
 )

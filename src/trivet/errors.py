@@ -19,6 +19,8 @@ Not here: what a client sees as bytes (`wire/`). Each error says what happened, 
 
 from typing import Literal
 
+from msgspec.structs import replace
+
 from trivet.types import Fault
 
 Whose = Literal["client", "operator", "upstream", "trivet"]
@@ -128,6 +130,8 @@ class UpstreamError(TrivetError):
     Args:
         body: the target's own error body, which goes to the client as it came (keys masked), if it sent one.
         again: whether another target may be asked: False where the request itself is at fault.
+        spent: whether tokens may have been spent all the same: False where the target refused, or was not reached.
+        kept: the words for the ledger, where `message` has the target's own, which may repeat a prompt.
     """
 
     status, code, whose = 502, "upstream_error", "upstream"
@@ -141,19 +145,25 @@ class UpstreamError(TrivetError):
         body: bytes | None = None,
         headers: tuple[tuple[bytes, bytes], ...] = (),
         again: bool = True,
+        spent: bool = True,
+        kept: str = "",
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.code = status, code
-        self.body, self.headers, self.again = body, headers, again
+        self.status, self.code, self.kept = status, code, kept or message
+        self.body, self.headers, self.again, self.spent = body, headers, again, spent
         self.retry_after_s = retry_after_s
+
+    def fault(self) -> Fault:
+        """Give the error as a value for the ledger: without the target's own words."""
+        return replace(super().fault(), message=self.kept)
 
 
 class NotReadyError(UpstreamError):
     """A local model that is still being fetched or loaded; `message` tells how far it is."""
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
-        super().__init__(message, status=503, code="model_loading", retry_after_s=retry_after_s)
+        super().__init__(message, status=503, code="model_loading", spent=False, retry_after_s=retry_after_s)
 
 
 class WeightsError(TrivetError):

@@ -46,6 +46,9 @@ from trivet.wire.answer import join, split
 MAX_KEPT_BYTES = 8 * 1024 * 1024
 """Of one streamed answer that is gathered for the cache; a longer one is relayed and not kept."""
 
+MAX_NAME = 512
+"""Characters of a name in an Entry that a client or a target may choose freely."""
+
 MAX_ENDS = 256
 """Chunks that may end an answer, and so are held back: one for each choice (`n` is at most 128), and their usage."""
 
@@ -86,6 +89,8 @@ class Tally:
     cache: str = "off"
     decision: Decision | None = None
     attempts: list[Attempt] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    """Targets that failed without a word of their answer, after they may have begun (and charged for) it."""
     target: str = ""
     opened_headers: tuple[tuple[bytes, bytes], ...] = ()
     auth_ns: int = 0
@@ -293,6 +298,8 @@ def end_attempt(tally: Tally, attempt: Try, clock: Clock, *, error: BaseExceptio
     took_ns = clock.mono_ns() - tally.began_ns - attempt.started_ns
     tally.engine_ns = took_ns
     failed = isinstance(error, Exception)
+    if failed and not tally.chunks and getattr(error, "spent", True):
+        tally.lost.append(attempt.target)
     tally.attempts.append(
         Attempt(
             target=attempt.target,
@@ -300,7 +307,7 @@ def end_attempt(tally: Tally, attempt: Try, clock: Clock, *, error: BaseExceptio
             started_ns=attempt.started_ns,
             took_ns=took_ns,
             connect_ns=attempt.connect_ns,
-            error="" if error is None or not failed else str(error)[:500],
+            error=error.kept[:500] if isinstance(error, UpstreamError) else type(error).__name__ if failed else "",
             http_status=error.status if isinstance(error, UpstreamError) else 0,
         )
     )
@@ -312,14 +319,10 @@ def end_attempt(tally: Tally, attempt: Try, clock: Clock, *, error: BaseExceptio
 def settle(tally: Tally, stages: Stages) -> Awaitable[None] | None:
     """Make the Entry of what happened and have it kept; gives what is still to be waited for, if anything."""
     request, policy = tally.request, tally.policy
-    called = bool(tally.attempts)
     usage, estimated = _usage(tally)
-    cost = Cost(Nanos(0), "", "")
-    if called:
-        model, took_ns = tally.model, tally.engine_ns
-        cost = stages.prices.cost(tally.target, model=model, usage=usage, took_ns=took_ns, at_ns=request.at_ns)
-        if tally.error is None and usage is not None:
-            stages.prices.learn(tally.target, usage=usage, took_ns=took_ns)
+    cost = _cost(tally, stages, usage=usage)
+    if tally.attempts and tally.error is None and usage is not None:
+        stages.prices.learn(tally.target, usage=usage, took_ns=tally.engine_ns)
     baseline, saved = _compare(tally, stages, usage=usage, cost=cost)
     hit = tally.decision.hit if isinstance(tally.decision, Serve) else None
     entry = Entry(
@@ -327,7 +330,7 @@ def settle(tally: Tally, stages: Stages) -> Awaitable[None] | None:
         at_ns=request.at_ns,
         tenant=request.tenant,
         key_id=request.key_id,
-        model=request.model[:512],
+        model=request.model[:MAX_NAME],
         policy=policy.name if policy else "",
         policy_digest=policy.digest if policy else "",
         stream=request.stream,
@@ -363,8 +366,8 @@ def _outcome(tally: Tally, stages: Stages, *, usage: Usage | None, estimated: bo
         status=status,
         http_status=http_status,
         target=tally.target,
-        model=tally.model,
-        finish=tally.finish,
+        model=tally.model[:MAX_NAME],
+        finish=tally.finish[:MAX_NAME],
         fault=fault,
         usage=usage,
         usage_estimated=estimated,
@@ -394,7 +397,8 @@ def _ending(tally: Tally) -> tuple[Status, int, Fault | None]:
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return "cancelled", 499, None  # nginx's number for "client closed request"
     fault = error.fault() if isinstance(error, TrivetError) else _defect(error)
-    return "failed", 200 if tally.ttft_ns else fault.status, fault
+    sent = tally.request.stream and tally.chunks  # so the head was out, and with it the status
+    return "failed", 200 if sent else fault.status, fault
 
 
 def _defect(error: BaseException) -> Fault:
@@ -407,6 +411,8 @@ def _usage(tally: Tally) -> tuple[Usage | None, bool]:
     An answer that was cut off is not free: what was relayed is counted, one token a chunk of a stream (what servers
     send) or four bytes, and the prompt at four bytes a token.
     """
+    if isinstance(tally.decision, Serve):
+        return tally.decision.hit.usage, False
     if tally.usage is not None or not tally.attempts:
         return tally.usage, False
     if tally.error is not None and not tally.chunks and isinstance(tally.error, Exception):
@@ -414,6 +420,23 @@ def _usage(tally: Tally) -> tuple[Usage | None, bool]:
     prompt = sum(len(bytes(value)) for value in tally.request.fields.values())
     output = tally.chunks if tally.request.stream else tally.out_bytes // 4
     return Usage(input_tokens=prompt // 4, output_tokens=output), True
+
+
+def _cost(tally: Tally, stages: Stages, *, usage: Usage | None) -> Cost:
+    """Price the answer; attempts that failed on the way to it are free only if their target cannot have begun."""
+    if not tally.attempts or (usage is None and not tally.lost):
+        return Cost(Nanos(0), "", "")
+    cost = Cost(Nanos(0), "", "")
+    if usage is not None:
+        cost = stages.prices.cost(
+            tally.target, model=tally.model, usage=usage, took_ns=tally.engine_ns, at_ns=tally.request.at_ns
+        )
+    if not tally.lost:
+        return cost
+    why = f"{' and '.join(tally.lost)} may have charged for what never arrived"
+    return Cost(
+        cost.nanos if usage is not None else None, "; ".join(filter(None, (cost.why_unknown, why))), cost.version
+    )
 
 
 def _compare(

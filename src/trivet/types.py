@@ -241,7 +241,6 @@ class Timing(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     look_ns: int = 0
     """Hold, cache look-up and route were done (`cache_ns` of it for the cache)."""
     cache_ns: int = 0
-    route_ns: int = 0
     connect_ns: int = 0
     first_byte_ns: int = 0
     ttft_ns: int = 0
@@ -264,7 +263,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The target did not report usage (an answer cut short): the tokens are counted off what was relayed."""
     cost_nanos: Nanos | None = None
     cost_unknown: str = ""
-    """Why `cost_nanos` is None, where tokens were (or may have been) spent at a price that is not known."""
+    """Why `cost_nanos` is None, or is not all: tokens were (or may have been) spent at a cost that is not known."""
     timing: Timing = Timing()
     attempts: tuple[Attempt, ...] = ()
     chunks: int = 0
@@ -295,13 +294,11 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     cache_word: CacheWord = "auto"
     decision: Literal["serve", "call", "refuse", "none"] = "none"
     """`none`: it ended before anything was decided (the caller left while we were looking)."""
-    reason: str = ""
     candidates: tuple[Candidate, ...] = ()
     """Everything that could have answered, in the router's order; the choice is the first."""
     near: tuple[NearMiss, ...] = ()
     cache: str = ""
     """off, bypass, miss, exact, semantic."""
-    cache_key: str = ""
     hit_of: str = ""
     """Id of the Entry whose answer was served."""
     hit_age_ms: int = 0

@@ -41,7 +41,7 @@ def test_a_program_is_answered_and_the_last_line_says_what_it_cost(home: Path, c
 
 
 def test_the_gateway_that_was_started_is_gone_afterwards(home: Path, config: Path) -> None:
-    result = trivet("run", "--config", str(config), "--", *program("print(os.environ['ANTHROPIC_BASE_URL'])"))
+    result = trivet("run", "--config", str(config), "--", *program("print(os.environ['OPENAI_BASE_URL'][:-3])"))
     url = result.stdout.strip()
     assert url.startswith("http://127.0.0.1:")
     assert gateway.ready(url) is None
@@ -87,7 +87,9 @@ def test_signals_reach_the_program(home: Path, config: Path, number: signal.Sign
 
 
 def test_kill_9_leaves_no_gateway(home: Path, config: Path) -> None:
-    code = "import time; print(json.dumps([os.environ['ANTHROPIC_BASE_URL'], os.getpid()]), flush=True); time.sleep(60)"
+    code = (
+        "import time; print(json.dumps([os.environ['OPENAI_BASE_URL'][:-3], os.getpid()]), flush=True); time.sleep(60)"
+    )
     process = subprocess.Popen(
         command("run", "--config", str(config), "--", *program(code)),
         stdout=subprocess.PIPE,
@@ -153,7 +155,6 @@ def test_only_the_clients_own_variables_change() -> None:
     assert {name: value for name, value in after.items() if before.get(name) != value} == {
         "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
         "OPENAI_API_BASE": "http://127.0.0.1:9/v1",
-        "ANTHROPIC_BASE_URL": "http://127.0.0.1:9",
         "NO_PROXY": "corp,127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }

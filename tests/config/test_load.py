@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trivet.config import Secret, Settings, home, load, models_folder, parse, secret
+from trivet.config import seconds as in_seconds
 from trivet.config.conflicts import conflicts
 from trivet.config.misfits import misfits
 from trivet.config.places import places
@@ -77,7 +78,7 @@ def test_a_whole_file_becomes_one_tree() -> None:
         ("openai", "openai", "*"),
     ]
     assert settings.policies["support"].cache.partition == ("customer",)
-    assert config.seconds(settings.targets["large"].timeouts.connect) == 0.5
+    assert in_seconds(settings.targets["large"].timeouts.connect) == 0.5
     assert settings.targets["large"].timeouts.idle == "1m"
     assert settings.server.port == 9000
     assert settings.ledger.durability == "power"
@@ -87,7 +88,7 @@ def test_a_whole_file_becomes_one_tree() -> None:
     ("span", "seconds"), [("250ms", 0.25), ("30s", 30), ("5m", 300), ("24h", 86_400), ("7d", 604_800), ("1.5h", 5400)]
 )
 def test_a_span_is_a_number_with_a_unit(span: str, seconds: float) -> None:
-    assert config.seconds(span) == seconds
+    assert in_seconds(span) == seconds
 
 
 REFUSED = {
@@ -206,9 +207,9 @@ REFUSED = {
         "trivet.toml:1: targets.a: An embedded engine has one model. "
         'Write which, such as model = "qwen2.5-coder-0.5b-instruct".'
     ),
-    "[targets.a]\nprovider = 'llamacpp'\nmodel = 'm'\nbase_url = 'http://h:1/v1'\n": (
-        "trivet.toml:4: targets.a.base_url: An embedded engine has none; "
-        'for a server that runs already write provider = "openai".'
+    "[targets.a]\nprovider = 'llamacpp'\nmodel = 'm'\napi_key = 'env:K'\n": (
+        "trivet.toml:4: targets.a.api_key: An embedded engine has none; "
+        "with a `base_url` it is a server that runs already."
     ),
     TARGET + "engine = { slots = 4 }\n": (
         'trivet.toml:4: targets.a.engine: Only an embedded engine (provider = "llamacpp") has these. Remove the line.'

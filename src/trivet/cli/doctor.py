@@ -114,7 +114,7 @@ def settings_checks(config: Path | None, env: Mapping[str, str]) -> tuple[list[C
     except TrivetError as error:
         return [Check("bad", "config", "cannot be used", str(error))], None
     if settings.targets:
-        words = f"{settings.source}: {len(settings.targets)} targets, {len(settings.policies)} policies"
+        words = f"{settings.source}: targets {len(settings.targets)}, policies {len(settings.policies)}"
         return [Check("ok", "config", words)], settings
     found = discover.settings_from(discover.keys(env) + asyncio.run(discover.engines()))
     settings = msgspec.structs.replace(settings, targets=found.targets, policies=found.policies, aliases=found.aliases)
@@ -250,6 +250,10 @@ def _version(package: str) -> str:
 
 def _model_check(name: str, store: Store) -> Check:
     model, what = find(name), f"model {name}"
+    if name.lower().endswith(".gguf"):
+        if Path(name).expanduser().is_file():
+            return Check("ok", what, "here; its digest is not known, so it is loaded as it is")
+        return Check("bad", what, "is not there", "Correct its path in the file.")
     if model is None:
         return Check("bad", what, "is not one that Trivet knows", "See docs/configuration.md for those it does.")
     try:

@@ -26,7 +26,7 @@ class _Lazy(NamedTuple):
 _COMMANDS = {
     "demo": _Lazy("demo", "See it work: a real model, a few questions, what they cost. No key needed."),
     "serve": _Lazy("serve", "Start the gateway."),
-    "run": _Lazy("run", "Run a program with its OpenAI and Anthropic calls going through the gateway."),
+    "run": _Lazy("run", "Run a program with its OpenAI calls going through the gateway."),
     "usage": _Lazy("usage", "Show what was asked, what it cost and what was saved."),
     "keys": _Lazy("keys", "Make, list and revoke keys for the clients of the gateway."),
     "doctor": _Lazy("doctor", "Check that everything is in place, and say how to put it right."),

@@ -48,7 +48,7 @@ def command(ctx: click.Context, config: Path | None, program: tuple[str, ...]) -
     """Run a program with its OpenAI and Anthropic calls going through the gateway.
 
     Uses the gateway that answers at TRIVET_URL or http://127.0.0.1:8088, or starts one for as long as the program
-    runs. Sets OPENAI_BASE_URL, OPENAI_API_BASE, ANTHROPIC_BASE_URL and, if it is not set, OPENAI_API_KEY, for the
+    runs. Sets OPENAI_BASE_URL, OPENAI_API_BASE and, if it is not set, OPENAI_API_KEY, for the
     program only. Ends with the program's exit code; the last line, on stderr, says what it cost.
 
     \b
@@ -81,7 +81,6 @@ def environment(url: str, env: Mapping[str, str]) -> dict[str, str]:
     own = {
         "OPENAI_BASE_URL": f"{url}/v1",
         "OPENAI_API_BASE": f"{url}/v1",  # the name that older clients and LangChain read
-        "ANTHROPIC_BASE_URL": url,
         "OPENAI_API_KEY": env.get("OPENAI_API_KEY") or PLACEHOLDER,
     }
     near = {name: ",".join(filter(None, [env.get(name), "127.0.0.1,localhost"])) for name in ("NO_PROXY", "no_proxy")}
@@ -169,7 +168,7 @@ def _closing_line(found: str | None, ledger: Path, *, since_ns: int) -> None:
         time.sleep(_LEDGER_LAG_S)
     total = summed(ledger, since_ns=since_ns, until_ns=time.time_ns(), by="policy").total
     if total.requests == 0:
-        _tell("no request reached the gateway: does the program read OPENAI_BASE_URL or ANTHROPIC_BASE_URL?")
+        _tell("no request reached the gateway: does the program read OPENAI_BASE_URL?")
         return
     saved = "" if total.saved_nanos is None else f", saved {dollars(total.saved_nanos)}"
     count = "1 request" if total.requests == 1 else f"{total.requests} requests"

@@ -87,7 +87,7 @@ async def _main(settings: Settings, *, host: str | None, port: int | None, ready
 def _greet(settings: Settings, *, where: str, has_keys: bool) -> None:
     names = [*settings.policies, *(n + ("/*" if t.model == "*" else "") for n, t in settings.targets.items())]
     click.echo(f"Trivet answers at {where}/v1  models: {', '.join([*names, *settings.aliases])}", err=True)
-    click.echo(f"  from {settings.source or 'what was found here (no trivet.toml)'}", err=True)
+    click.echo(f"  from {settings.source or 'what is here: no trivet.toml was read'}", err=True)
     if not has_keys:
         click.echo("  no keys: open to every program on this machine, and to nobody else", err=True)
     for name, target in settings.targets.items():

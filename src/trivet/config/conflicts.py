@@ -50,12 +50,12 @@ def _conflicts_of_provider(target: TargetSettings, at: Place) -> Iterator[Misfit
         more = f' It speaks OpenAI\'s protocol: write provider = "openai" and base_url = "{url}".' if url else ""
         known = either(json.dumps(i) for i in installed)
         yield (*at, "provider"), f"{shown(target.provider)} is not installed. Known: {known}.{more}"
-    if target.provider == "llamacpp":
+    if target.provider == "llamacpp" and not target.base_url:
         if target.model == "*":
             yield at, 'An embedded engine has one model. Write which, such as model = "qwen2.5-coder-0.5b-instruct".'
-        for key in ("base_url", "api_key", "headers"):
+        for key in ("api_key", "headers"):
             if getattr(target, key):
-                words = 'An embedded engine has none; for a server that runs already write provider = "openai".'
+                words = "An embedded engine has none; with a `base_url` it is a server that runs already."
                 yield (*at, key), words
     if target.provider == "openai" and target.engine != EngineSettings():
         yield (*at, "engine"), 'Only an embedded engine (provider = "llamacpp") has these. Remove the line.'

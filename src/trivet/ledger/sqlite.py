@@ -76,7 +76,8 @@ class SqliteStore:
         self._probe_ns = 0
         self._closed = False
         try:
-            _journals(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _journals(path).mkdir(mode=0o700, exist_ok=True)
             catch_up(path, tell=tell, connect=connect)
             self._journal = Journal.create(_journals(path), random)
         except OSError as error:

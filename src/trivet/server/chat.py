@@ -192,13 +192,19 @@ def report(entry: Entry) -> dict[str, object]:
         "target": outcome.target,
         "decision": entry.decision,
         "cache": entry.cache,
-        "cost_usd": "unknown" if outcome.cost_nanos is None else usd(outcome.cost_nanos),
+        "cost_usd": _spent(entry),
         "ttft_ms": round(outcome.timing.ttft_ns / 1e6, 3),
         "total_ms": round(outcome.timing.total_ns / 1e6, 3),
     }
     if entry.saved:
         told["saved_usd"] = usd(_saved(entry))
     return told
+
+
+def _spent(entry: Entry) -> str:
+    """Write the cost; one that is not known in full is not given as if it were."""
+    outcome = entry.outcome
+    return "unknown" if outcome.cost_nanos is None or outcome.cost_unknown else usd(outcome.cost_nanos)
 
 
 def _saved(entry: Entry) -> Nanos:
@@ -216,8 +222,7 @@ def _headers(tally: Tally) -> RawHeaders:
         told.append((b"x-trivet-cache", _cache(decision, tally.cache)))
     entry = tally.entry
     if entry is not None and entry.decision != "refuse":
-        cost = entry.outcome.cost_nanos
-        told.append((b"x-trivet-cost-usd", b"unknown" if cost is None else usd(cost).encode()))
+        told.append((b"x-trivet-cost-usd", _spent(entry).encode()))
         if entry.saved:
             told.append((b"x-trivet-saved-usd", usd(_saved(entry)).encode()))
     told.append((b"server-timing", _timing(tally)))

@@ -60,9 +60,9 @@ class Metrics:
             self.tokens[(target, "input")] += outcome.usage.input_tokens
             self.tokens[(target, "output")] += outcome.usage.output_tokens
             self.tokens[(target, "cached")] += outcome.usage.cached_tokens
-        if outcome.cost_nanos is None:
+        if outcome.cost_unknown:
             self.cost_unknown[(policy, target)] += 1
-        else:
+        if outcome.cost_nanos is not None:
             self.cost_nanos[(policy, target)] += outcome.cost_nanos
         for lever, nanos in entry.saved.items():
             self.saved_nanos[(policy, lever)] += nanos

@@ -83,7 +83,7 @@ class Embedded:
         """
         name, engine = self._target.name, self._engine
         if engine is None or engine.state.failed:
-            raise UpstreamError(f"Target {name!r}: {self.ready()}", status=503, code="model_unavailable")
+            raise UpstreamError(f"Target {name!r}: {self.ready()}", status=503, code="model_unavailable", spent=False)
         if engine.address is None:
             state = engine.state
             raise NotReadyError(f"Target {name!r} is not ready: {state.words}", retry_after_s=state.retry_after_s)

@@ -141,11 +141,20 @@ class OpenAICompatible:
         again = status not in _THE_REQUESTS_FAULT
         if not 400 <= status <= 599:
             return UpstreamError(f"Target {name!r} answered with status {status}, which is no answer and no error.")
-        if (told := read_error(body)) is not None:
-            return UpstreamError(str(told), status=status, code=told.code, body=body, headers=headers, again=again)
-        words = body[:500].decode("utf-8", "replace").strip()
-        message = f"Target {name!r} answered {status}" + (f": {words}" if words else " without a word") + "."
-        return UpstreamError(message, status=status, headers=headers, again=again)
+        told = read_error(body)
+        words = str(told) if told else body[:500].decode("utf-8", "replace").strip()
+        code = told.code if told else "upstream_error"
+        kept = f"Target {name!r} answered {status} ({code[:64]})."
+        return UpstreamError(
+            words if told else f"Target {name!r} answered {status}" + (f": {words}." if words else " without a word."),
+            status=status,
+            code=code,
+            body=body if told else None,
+            headers=headers,
+            again=again,
+            spent=False,
+            kept=kept,
+        )
 
     def _masked(self, error: UpstreamError) -> UpstreamError:
         """Take our key out of what the target says: some repeat what they were sent."""
@@ -168,8 +177,10 @@ class OpenAICompatible:
 def _translated(name: str, error: HttpError) -> UpstreamError:
     words = f"Target {name!r}: {error}"
     if isinstance(error, PhaseTimeoutError):
-        return UpstreamError(words, status=504, code="upstream_timeout")
-    return UpstreamError(words, code="upstream_unreachable" if isinstance(error, ConnectError) else "upstream_broken")
+        return UpstreamError(words, status=504, code="upstream_timeout", spent=error.phase != "connect")
+    if isinstance(error, ConnectError):
+        return UpstreamError(words, code="upstream_unreachable", spent=False)
+    return UpstreamError(words, code="upstream_broken")
 
 
 def _opened(chunk: Chunk, opened: Opened) -> Chunk:

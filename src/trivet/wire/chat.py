@@ -298,9 +298,8 @@ def _inner_error(data: bytes, raw: Raw) -> UpstreamError:
         inner = _InnerError(message=bytes(raw)[:500].decode("utf-8", "replace"))
     status = next((s for s in (inner.status, inner.code) if isinstance(s, int) and 400 <= s <= 599), 502)
     code = inner.code if isinstance(inner.code, str) and inner.code else "upstream_error"
-    return UpstreamError(
-        inner.message or "The target sent an error inside its answer.", status=status, code=code, body=data
-    )
+    kept = f"The target sent an error inside its answer: {status} {code[:64]}."
+    return UpstreamError(inner.message or kept, status=status, code=code, body=data, kept=kept)
 
 
 # ---- an answer, on its way to the client --------------------------------------------------------------------------
