@@ -45,7 +45,7 @@ _FROM_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def command(ctx: click.Context, config: Path | None, program: tuple[str, ...]) -> None:
-    """Run a program with its OpenAI and Anthropic calls going through the gateway.
+    """Run a program with its OpenAI calls going through the gateway.
 
     Uses the gateway that answers at TRIVET_URL or http://127.0.0.1:8088, or starts one for as long as the program
     runs. Sets OPENAI_BASE_URL, OPENAI_API_BASE and, if it is not set, OPENAI_API_KEY, for the
