@@ -230,7 +230,7 @@ def bars(result: Result) -> list[Bar]:
         at_most(
             "added p50, times the floor's",
             3.5,
-            alone(made, ours, lambda x: x.added_p50_x_floor if x.mode == "chat" else None),
+            alone(made, ours, p50_x_floor),
         ),
         at_most("added TTFT p50, times the floor's", 3, alone(made, ours, lambda x: x.added_ttft_x_floor)),
         at_most(f"p99 lag of {held:,} open streams, ms (at least 1,000 wanted)", 50, lag),
@@ -268,6 +268,11 @@ def alone(made: list[Line], row: str, figure: Callable[[Line], float | None]) ->
 def added_p50(line: Line) -> float | None:
     """Take the latency that a row adds to whole answers."""
     return line.added_p50_ms if line.mode == "chat" else None
+
+
+def p50_x_floor(line: Line) -> float | None:
+    """Take that latency as a multiple of what the floor adds."""
+    return line.added_p50_x_floor if line.mode == "chat" else None
 
 
 def added_ttft(line: Line) -> float | None:

@@ -159,7 +159,7 @@ class Bench:
                 time.sleep(1)  # it has that many clients to let go of
         loaded = json.loads(done.stdout)
         gateway.requests += loaded["requests"]
-        others = max(0.0, busy_s - ours_s - mock_s - loaded["load_cpu_s"]) / took_s
+        others = max(0.0, busy_s - ours_s - mock_s - loaded["load_cpu_s"]) / max(took_s, 1.0)
         return Run(
             round=number,
             target=gateway.target.name,
@@ -173,6 +173,13 @@ class Bench:
             **loaded,
         )
 
+    def note_ended(self) -> None:
+        """Say which gateways ended by themselves, so that their errors are understood."""
+        for gateway in self.gateways:
+            if gateway.process is not None and gateway.process.ended():
+                said = gateway.process.last_words()
+                self.not_measured[gateway.target.name] = f"it ended during the run, and said last: {said}"
+
     def _filled(self, gateway: Gateway) -> Held | None:
         """Ask `FILL` times, as far as time allows (which warms it up, too), and see what it holds."""
         if gateway.process is None:
@@ -180,13 +187,13 @@ class Bench:
         row = next((row for row in gateway.target.rows if row.model != "mock"), gateway.target.rows[0])
         options = [f"limit={FILL}", f"seconds={FILL_WITHIN_S}", "warmup=0"]
         run = self._run(-1, gateway, row, options, mode="chat", c=FILL_CONCURRENCY)
-        tell(f"  filled: {run.told()}")
+        tell(f"  filled with {run.requests:,} requests, {run.errors} errors")
         return held(gateway)
 
 
 def held(gateway: Gateway) -> Held | None:
     """See how much memory a gateway holds by now."""
-    if gateway.process is None:
+    if gateway.process is None or gateway.process.ended():
         return None
     with thawed(gateway):
         return Held(requests=gateway.requests, pss_mib=round(gateway.process.pss_mib(), 1))
@@ -237,8 +244,7 @@ def first_answer(process: Process, *, port: int, launch: Launch, model: str) -> 
     until_s, answer = time.monotonic() + START_WITHIN_S, ""
     while time.monotonic() < until_s:
         if process.ended():
-            said = process.log().strip().splitlines()
-            raise NotMeasuredError(f"it ended while starting: {said[-1][:300] if said else 'and said nothing'}")
+            raise NotMeasuredError(f"it ended while starting, and said last: {process.last_words()}")
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         try:
             connection.request("POST", "/v1/chat/completions", body, headers)
@@ -296,6 +302,7 @@ def measured(plan: Plan, targets: list[Target]) -> Result:
             bench.start(target)
         for number in range(plan.rounds):
             bench.round(number)
+        bench.note_ended()
         all_stood = {gateway.target.name: stood(gateway) for gateway in bench.gateways}
     return Result(
         at=at.isoformat(timespec="seconds"),

@@ -60,6 +60,11 @@ class Process:
         """Give what it has said so far."""
         return self._log.read_text(errors="replace")
 
+    def last_words(self) -> str:
+        """Give the last line that it has said."""
+        said = self.log().strip().splitlines()
+        return said[-1][:300] if said else "nothing"
+
     def ended(self) -> bool:
         """Say whether it has ended by itself."""
         return self._popen.poll() is not None
@@ -79,11 +84,11 @@ class Process:
 
     def freeze(self) -> None:
         """Stop it where it stands, so that an idle gateway takes nothing from the one that is measured."""
-        os.killpg(self._popen.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let it go on."""
-        os.killpg(self._popen.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """End it, kindly for 15 s."""
@@ -96,9 +101,12 @@ class Process:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            with contextlib.suppress(ProcessLookupError):  # children that outlived it
-                os.killpg(self._popen.pid, signal.SIGKILL)
+            self._signal(signal.SIGKILL)  # children that outlived it
             self._popen.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(self._popen.pid, number)
 
     def _stats(self) -> dict[int, list[str]]:
         """The fields of /proc/PID/stat after the name, of all processes in its session."""

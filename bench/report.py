@@ -21,6 +21,7 @@ from bench.figures import (
     busy_runs,
     lines,
     number,
+    p50_x_floor,
 )
 
 
@@ -60,7 +61,7 @@ def _heading(result: Result) -> str:
             f"**The machine was busy**: in {len(busy)} of {len(result.runs)} measurements others used more than "
             f"{BUSY_CORES} cores (up to {max(run.others_cores for run in busy):.2f}). Trust ratios above 1.5, no less."
         )
-    told += [f"**Not measured: {name}**: {why}." for name, why in result.not_measured.items()]
+    told += [f"**Not (fully) measured: {name}**: {why}." for name, why in result.not_measured.items()]
     return "\n\n".join(told)
 
 
@@ -74,13 +75,15 @@ def _summary(result: Result, made: list[Line]) -> str:
             number(busiest(made, row, lambda x: x.cpu_us)),
             number(busiest(made, row, lambda x: x.cpu_x_floor)),
             number(alone(made, row, added_p50)),
+            number(alone(made, row, p50_x_floor)),
             number(alone(made, row, added_ttft)),
+            number(alone(made, row, lambda x: x.added_ttft_x_floor)),
             memory(stood.full if stood else None),
             memory(stood.end if stood else None),
             number(stood.start_s if stood else None),
         ])  # fmt: skip
-    heads = ["", "rps, 1 core", "CPU us/request", "x floor", "added p50 ms", "added TTFT p50 ms", "PSS MiB (after)",
-             "at the end", "start to first answer s"]  # fmt: skip
+    heads = ["", "rps, 1 core", "CPU us/request", "x floor", "added p50 ms", "x floor", "added TTFT p50 ms", "x floor",
+             "PSS MiB (after)", "at the end", "start to first answer s"]  # fmt: skip
     return "Requests per second and CPU where each answers most; added latency at the lowest concurrency.\n\n" + table(
         heads, rows
     )
@@ -97,19 +100,18 @@ floor, mock and load got in each other's way on the core they share."""
 
 
 def _tables(made: list[Line]) -> Iterable[str]:
-    heads = ["", "c", "rps", "spread", "of direct", "CPU us/request", "x floor", "added p50 ms", "x floor"]
+    heads = ["", "c", "rps", "spread", "of direct", "CPU us/request", "x floor", "added p50 ms"]
     rows = [
         [x.row, str(x.c), number(x.rps), f"{x.rps_spread:.0%}", *map(number, (
-            x.rps_of_direct, x.cpu_us, x.cpu_x_floor, x.added_p50_ms, x.added_p50_x_floor, x.added_p99_ms
+            x.rps_of_direct, x.cpu_us, x.cpu_x_floor, x.added_p50_ms, x.added_p99_ms
         )), str(x.errors)]
         for x in made if x.mode == "chat"
     ]  # fmt: skip
     yield f"## Whole answers\n\n{_SATURATED}\n\n" + table([*heads, "added p99 ms", "errors"], rows)
-    heads = ["", "c", "streams/s", "CPU us/stream", "x floor", "TTFT p50 ms", "added p50 ms", "x floor"]
+    heads = ["", "c", "streams/s", "CPU us/stream", "x floor", "TTFT p50 ms", "added p50 ms"]
     rows = [
         [x.row, str(x.c), *map(number, (
-            x.rps, x.cpu_us, x.cpu_x_floor, x.ttft_p50_ms, x.added_ttft_p50_ms, x.added_ttft_x_floor,
-            x.added_ttft_p99_ms
+            x.rps, x.cpu_us, x.cpu_x_floor, x.ttft_p50_ms, x.added_ttft_p50_ms, x.added_ttft_p99_ms
         )), str(x.errors)]
         for x in made if x.mode == "stream"
     ]  # fmt: skip

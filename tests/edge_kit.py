@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncGenerator, Mapping
@@ -57,7 +58,7 @@ async def raw(url: str, data: bytes, *, wait_s: float = 10.0) -> Reply:
     lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
     status = int(lines[0].split(" ")[1]) if got.startswith(b"HTTP/1.1 ") else 0
-    return Reply(status, headers, body, got.count(b"HTTP/1.1 "), got)
+    return Reply(status, headers, body, len(re.findall(rb"HTTP/1\.1 [1-5]\d\d ", got)), got)
 
 
 def get(path: str, *headers: tuple[str, bytes], method: str = "GET") -> bytes:
@@ -79,7 +80,8 @@ def bearer(key: str) -> tuple[str, bytes]:
 
 
 def make_key(path: Path, tenant: str) -> str:
-    """Make a key and give it in the open."""
+    """Make a key, and the folder for it, and give it in the open."""
+    path.parent.mkdir(exist_ok=True)
     return keys.create(path, name=f"of-{tenant}", tenant=tenant, clock=SystemClock()).secret.reveal()
 
 
@@ -99,6 +101,10 @@ class Child(NamedTuple):
     said: Path
     """What it wrote to stderr and stdout."""
 
+    def words(self) -> str:
+        """Give what it has said so far."""
+        return self.said.read_text()
+
     async def stop(self) -> int:
         """Ask it to end, and give its exit code."""
         if self.process.returncode is None:
@@ -108,11 +114,11 @@ class Child(NamedTuple):
 
 @asynccontextmanager
 async def serving(
-    folder: Path, config: str, *arguments: str, env: Mapping[str, str] | None = None
+    folder: Path, config: str | Path, *arguments: str, env: Mapping[str, str] | None = None
 ) -> AsyncGenerator[Child, None]:
     """Run `trivet serve` on a free port until the block ends."""
     home, file, said = folder / "home", folder / "trivet.toml", folder / "said"
-    file.write_text(config)
+    _write(file, config)
     ours, its = os.pipe()
     command = ["-m", "trivet", "serve", "--config", str(file), "--port", "0", "--ready-fd", str(its), *arguments]
     with said.open("ab") as output:
@@ -133,6 +139,10 @@ async def serving(
         yield child
     finally:
         await child.stop()
+
+
+def _write(file: Path, config: str | Path) -> None:
+    file.write_text(config.read_text() if isinstance(config, Path) else config)
 
 
 def toml(targets: Mapping[str, str], more: str = "") -> str:

@@ -8,17 +8,20 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.edge_kit import ASK, CHAT, POLICY, Reply, bearer, get, make_key, post, raw, serving, toml, until
 from trivet.cache.key import fingerprint
 from trivet.config import parse
 from trivet.ledger.journal import parse as parse_journal
 from trivet.ledger.keys import FILE, KeyRing
+from trivet.ledger.report import entries as read_entries
+from trivet.ledger.sqlite import SqliteStore
 from trivet.pipeline import Tally, answer
 from trivet.server.app import App
 from trivet.server.auth import Auth
@@ -31,8 +34,6 @@ from trivet.types import Entry, Usage
 from trivet.upstream.http import dial
 from trivet.wire.chat import read_chat
 
-from .edge_kit import ASK, CHAT, POLICY, Reply, bearer, get, make_key, post, raw, serving, toml, until
-
 pytestmark = pytest.mark.anyio
 
 
@@ -43,8 +44,8 @@ async def open_house(upstream: Upstream, more: str = POLICY) -> AsyncGenerator[G
 
 
 @asynccontextmanager
-async def speaking(said: bytes, *, then: Callable[[], bytes] | None = None) -> AsyncGenerator[tuple[str, list[int]]]:
-    """A target that says these bytes to every request and closes; gives its base URL, and a count of connections."""
+async def speaking(said: bytes, *, then: bytes = b"") -> AsyncGenerator[tuple[str, list[int]]]:
+    """A target that says these bytes to every request, `then` for ever, and closes; base URL, count of connections."""
     connections = [0]
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -54,9 +55,9 @@ async def speaking(said: bytes, *, then: Callable[[], bytes] | None = None) -> A
             length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
             await reader.readexactly(length)
             writer.write(said)
-            while then is not None:
+            while then:
                 await writer.drain()
-                writer.write(then())
+                writer.write(then)
                 await asyncio.sleep(0)
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -87,14 +88,14 @@ DONE = b"[DONE]"
 # ---- money and consumption ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "odd",
-    [
-        {"max_tokens": value} for value in (0, -1, 10**12, 10**400, "many", None, 1.5, [], True)
-    ] + [{"max_completion_tokens": -1}, {"best_of": 50}, {"reasoning_effort": "high"}, {"tools": [{}] * 500}]
-      + [{"n": value} for value in (0, -1, 129, 10**20, "2", 1.5, True, None, 128)],
-    ids=lambda odd: str(odd)[:30],
-)  # fmt: skip
+ODD_AMOUNTS: Sequence[tuple[str, Sequence[Any]]] = [
+    ("max_tokens", (0, -1, 10**12, 10**400, "many", None, 1.5, [], True)), ("max_completion_tokens", (-1,)),
+    ("best_of", (50,)), ("reasoning_effort", ("high",)), ("tools", ([{}] * 500,)),
+    ("n", (0, -1, 129, 10**20, "2", 1.5, True, None, 128)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", [{name: v} for name, vs in ODD_AMOUNTS for v in vs], ids=lambda odd: str(odd)[:30])
 async def test_23_odd_amounts_pass_through_or_are_refused_and_nothing_breaks(odd: dict[str, Any]) -> None:
     async with open_house(Upstream("x")) as gateway:
         for model in ("a", "p"):
@@ -328,7 +329,7 @@ async def test_33_nobody_can_smuggle_a_second_request_past_the_first() -> None:
     async with open_house(Upstream("x")) as gateway:
         for name, data in SMUGGLED.items():
             reply = await raw(gateway.url, data, wait_s=3)
-            assert reply.status in (0, 400), name
+            assert reply.status in (0, 400, 405, 431, 501, 505), name
             assert reply.answers <= 1, name
             assert b'"object":"list"' not in reply.raw, name
         assert (await raw(gateway.url, post(ASK))).status == 200
@@ -434,9 +435,9 @@ async def test_36_headers_and_events_without_an_end_are_cut_off(*, stream: bool)
         events = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
         drip += [(events + b"data: ", b"a" * 1_000_000)]
     for head, more in drip:
-        async with speaking(head, then=lambda more=more: more) as (base_url, _), house({"a": base_url}) as gateway:  # type: ignore[misc]  # a default in a lambda
+        async with speaking(head, then=more) as (base_url, _), house({"a": base_url}) as gateway:
             reply = await raw(gateway.url, post({**ASK, "stream": stream}), wait_s=30)
-            await until(lambda gateway=gateway: gateway.store.entries)  # type: ignore[misc]  # the same
+            await until(lambda gateway=gateway: gateway.store.entries)
             assert reply.status == 502
             assert gateway.store.entries[0].outcome.status == "failed"
 
@@ -479,13 +480,13 @@ async def test_a_stream_that_says_nothing_but_done_is_no_answer_and_the_next_tar
     ids=repr,
 )  # fmt: skip
 async def test_a_whole_answer_of_another_shape_is_relayed_and_never_breaks_a_later_hit(whole: bytes) -> None:
-    async with speaking(OK + b"content-length: %d\r\n\r\n" % len(whole) + whole) as (base_url, _):
-        async with house({"a": base_url}, POLICY) as gateway:
-            for _ in range(2):
-                for stream in (False, True):
-                    reply = await raw(gateway.url, post({**ASK, "model": "p", "stream": stream}))
-                    assert reply.status == 200, reply.raw
-                    assert reply.body.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n") or not stream
+    said = OK + b"content-length: %d\r\n\r\n" % len(whole) + whole
+    async with speaking(said) as (base_url, _), house({"a": base_url}, POLICY) as gateway:
+        for _ in range(2):
+            for stream in (False, True):
+                reply = await raw(gateway.url, post({**ASK, "model": "p", "stream": stream}))
+                assert reply.status == 200, reply.raw
+                assert reply.body.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n") or not stream
 
 
 async def test_chunks_that_do_not_make_one_answer_are_relayed_and_not_kept() -> None:
@@ -512,7 +513,8 @@ JSON_BODIES: dict[str, tuple[bytes, set[int]]] = {
     "depth 10^5": (b'{"model":"p","messages":' + DEEP + b"}", {400}),
     "depth 10^5 aside": (b'{"model":"p","messages":[],"x":' + DEEP + b"}", {400}),
     "depth 500": (b'{"model":"p","messages":' + b"[" * 500 + b"]" * 500 + b"}", {200, 400}),
-    "10^6 keys": (b'{"model":"p","messages":[],' + b",".join(b'"k%d":0' % i for i in range(10**6)) + b"}", {200, 400}),
+    "10^6 keys": (b'{"model":"p","messages":[],' + b",".join(b'"k%d":0' % i for i in range(10**6)) + b"}", {400}),
+    "900 keys": (b'{"model":"p","messages":[],' + b",".join(b'"k%d":0' % i for i in range(900)) + b"}", {200}),
     "1e400": (b'{"model":"p","messages":[],"x":1e400}', {200, 400}),
     "temperature 1e400": (b'{"model":"p","messages":[],"temperature":1e400}', {400}),
     "temperature NaN": (b'{"model":"p","messages":[],"temperature":NaN}', {400}),
@@ -680,15 +682,21 @@ async def status_of(app: App, body: Any, headers: list[tuple[bytes, bytes]]) -> 
 async def test_46_names_that_look_like_paths_name_no_files(tmp_path: Path) -> None:
     """What a client calls a model, a customer or a namespace is text, wherever it is kept."""
     odd = ["../../../etc/passwd", "/etc/passwd", "a/../../b", "x\u0000y", "n" * 250, "CON", "..", "~/.ssh/id"]
-    before = sorted(tmp_path.rglob("*"))
-    async with open_house(Upstream("x")) as gateway:
+    made, inner = kit(tmp_path), tmp_path / "one" / "two" / "ledger"
+    store = SqliteStore(inner, durability="process", clock=made.clock, random=made.random, tell=made.tell)
+    async with Upstream("x") as upstream, house({"a": upstream.base_url}, POLICY, store=store) as gateway:
         for name in odd:
             words = {"namespace": name, "customer": name, "feature": name, "agent": name}
             named = await raw(gateway.url, post({**ASK, "model": name}))
             labelled = await raw(gateway.url, post({**ASK, "model": "p", "trivet": words}))
             assert (named.status, labelled.status) == (404, 200)
-        assert {e.labels.customer for e in gateway.store.entries} == {"", *odd}
-    assert sorted(tmp_path.rglob("*")) == before
+    kept = read_entries(inner, since_ns=0, until_ns=2**62, limit=100, tell=print)
+    assert {entry.labels.customer for entry in kept} == {"", *odd}
+    assert {path.name for path in files_below(tmp_path)} <= {"ledger.db", "ledger.db-wal", "ledger.db-shm"}
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 # ---- leaks ----------------------------------------------------------------------------------------------------------
@@ -708,7 +716,7 @@ def echoing(body: Any) -> Answer:
         "refused": Answer(status=401, error=told, headers=(("x-debug", f"Bearer {CANARY}"),)),
         "broken": Answer(status=500, error=told, headers=(("www-authenticate", CANARY),)),
         "cut": Answer(pieces=(SECRET_ANSWER, "b"), cut_after=1),
-        "inside": Answer(pieces=(SECRET_ANSWER,), events=(b"data: " + piece(SECRET_ANSWER) + b"\n\n", b"data: " + error + b"\n\n")),
+        "inside": Answer(events=tuple(chunked(piece(SECRET_ANSWER), error))),
         "garbage": Answer(garbage=True),
         "shape": Answer(events=(b'data: {"choices":5,"x":"' + CANARY.encode() + b'"}\n\n',)),
         "fine": Answer(pieces=(SECRET_ANSWER,), headers=(("x-echo", f"authorization: Bearer {CANARY}"),)),
@@ -719,9 +727,7 @@ def echoing(body: Any) -> Answer:
 @pytest.mark.slow
 async def test_52_53_54_keys_and_prompts_are_in_no_output_however_a_request_fails(tmp_path: Path) -> None:
     """Requests that fail in every way; then all that came out is searched: answers, disk, metrics, what was printed."""
-    (tmp_path / "home").mkdir()
-    keys = tmp_path / "home" / FILE
-    key, revoked = make_key(keys, "acme"), "sk-trivet-" + "R" * 32
+    key, revoked = make_key(tmp_path / "home" / FILE, "acme"), "sk-trivet-" + "R" * 32
     answers, before = bytearray(), bytearray()
     async with Upstream(script=echoing) as upstream:
         config_text = toml({"a": upstream.base_url, "b": "http://127.0.0.1:9/v1"}, POLICY)
@@ -749,7 +755,7 @@ async def test_52_53_54_keys_and_prompts_are_in_no_output_however_a_request_fail
             assert await child.stop() == 0
         assert any(CANARY in asked.headers["authorization"] for asked in upstream.requests)
         after = on_disk(child.home)
-    said = child.said.read_bytes()
+    said = child.words().encode()
     for name, output in {"answers": bytes(answers), "disk": bytes(before), "closed disk": after, "said": said}.items():
         for secret in (CANARY, key, revoked, PROMPT, SECRET_ANSWER):
             assert secret.encode() not in output, f"{secret[:12]} in {name}"
@@ -759,7 +765,7 @@ async def test_52_53_54_keys_and_prompts_are_in_no_output_however_a_request_fail
 
 def on_disk(home: Path) -> bytes:
     """Read every file below the home, and the journal record by record."""
-    files = [path for path in home.rglob("*") if path.is_file()]
+    files = files_below(home)
     assert files
     whole = b"".join(path.read_bytes() for path in files)
     records = [p for f in files if f.suffix == ".log" for p in parse_journal(f.read_bytes()).payloads]
@@ -784,7 +790,8 @@ async def test_a_defect_of_ours_is_a_500_in_openais_shape_with_its_entry(tmp_pat
         """A provider that raises what no provider may."""
 
         async def stream(self, request: Any) -> AsyncGenerator[Any, None]:
-            raise ZeroDivisionError(PROMPT)
+            if request.tenant:
+                raise ZeroDivisionError(PROMPT)
             yield
 
     store = Memory()
@@ -822,21 +829,24 @@ def test_15_requests_that_differ_in_any_one_part_never_share_a_key() -> None:
         "\u0000",
         '"',
         "a\nb",
-        "а",
+        "\u0430",
     ]
+
+    fields: dict[str, list[Any]] = {
+        "temperature": [0, 0.5, 1, None], "seed": [0, 1, -1, 2**53, 2**53 + 1, 2**63, "1"], "tools": [[], [{}], None],
+        "max_tokens": [1, 10, 1.5], "stop": ["a", ["a"], ["a", "b"], ["b", "a"]], "user": words, "x": [True, 1, "1"],
+    }  # fmt: skip
 
     def choose() -> dict[str, Any]:
         word = rng.choice
         asked: dict[str, Any] = {
             "tenant": word(["t", "u", "t\u0000", "tt", "T", ""]), "namespace": word(words), "customer": word(words),
-            "model": word(["p", "q", "P", "p "]), "messages": [{"role": word(["user", "system"]), "content": word(words)}],
+            "model": word(["p", "q", "P", "p "]),
+            "messages": [{"role": word(["user", "system"]), "content": word(words)}],
         }  # fmt: skip
         if rng.random() < 0.5:
             asked["messages"].append({"role": "user", "content": word(words)})
-        for name, values in {
-            "temperature": [0, 0.5, 1, None], "seed": [0, 1, -1, 2**53, 2**53 + 1, 2**63, "1"], "tools": [[], [{}], None],
-            "max_tokens": [1, 10, 1.5], "stop": ["a", ["a"], ["a", "b"], ["b", "a"]], "user": words, "x": [True, 1, "true"],
-        }.items():  # fmt: skip
+        for name, values in fields.items():
             if rng.random() < 0.3:
                 asked[name] = word(values)
         return asked

@@ -31,6 +31,7 @@ REACHES: Mapping[str, set[str]] = {
     "ledger/journal.py": {"os.getpid"},
     "ledger/keys.py": {"secrets.token_hex", "secrets.token_urlsafe"},  # a key must not be repeatable by a seed
     "ledger/writer.py": {"time.sleep"},  # in a thread of its own
+    "server/http.py": {"loop.create_server"},  # on a socket that is passed in
     "server/run.py": {"socket.socket"},
     "upstream/discover.py": {"asyncio.open_connection"},  # looks for engines before there is a gateway
     "upstream/engine.py": {"os.environ", "os.getpid"},  # what a child process is started with
@@ -77,14 +78,23 @@ def imported(tree: ast.Module) -> dict[str, str]:
 def reached(tree: ast.Module) -> Iterator[str]:
     """Give everything that a module reaches for in the world, under its true name."""
     names = imported(tree)
+    annotations = {id(part) for node in ast.walk(tree) for hint in hints(node) for part in ast.walk(hint)}
     for node in ast.walk(tree):
         name = dotted(node)
-        if not name:
+        if not name or id(node) in annotations:
             continue
         first, _, rest = name.partition(".")
         true = ".".join(filter(None, (names.get(first, first if first not in STANDARD else ""), rest)))
         if _WORLDLY.fullmatch(true):
             yield true
+
+
+def hints(node: ast.AST) -> Iterator[ast.AST]:
+    """Give the type hints of a node: to name a type is not to use it."""
+    for name in ("annotation", "returns"):
+        hint = getattr(node, name, None)
+        if isinstance(hint, ast.AST):
+            yield hint
 
 
 STANDARD = {"time", "random", "secrets", "uuid", "os", "socket", "datetime", "date", "asyncio"}
@@ -97,7 +107,7 @@ def test_every_module_has_a_test_file_in_the_same_place() -> None:
         if module.name == "__init__.py":
             continue
         place = ROOT / TESTED_ELSEWHERE.get(str(module), f"tests/{module.with_name(f'test_{module.name}')}")
-        if not place.exists() or "def test_" not in place.read_text() and "Suite)" not in place.read_text():
+        if not place.exists() or ("def test_" not in place.read_text() and "Suite)" not in place.read_text()):
             missing.append(str(module))
     assert not missing
     assert all((SOURCE / name).exists() for name in TESTED_ELSEWHERE), "the list names a module that is gone"
@@ -111,7 +121,7 @@ def test_the_rooms_reach_for_no_time_chance_environment_or_socket_of_their_own()
     assert {
         name: what - REACHES.get(name, set()) for name, what in found.items() if what - REACHES.get(name, set())
     } == {}
-    assert not {name for name in REACHES if name not in found}, "the list allows what nobody does"
+    assert set(REACHES) <= set(found), "the list allows what nobody does"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +197,7 @@ def test_nothing_is_decided_from_the_host_header_or_the_address_of_a_peer() -> N
             if isinstance(node, ast.Subscript) and dotted(node.value).endswith("scope"):
                 assert isinstance(node.slice, ast.Constant), where
                 assert node.slice.value not in unread, where
-            if isinstance(node, ast.Constant):
+            if isinstance(node, ast.Constant) and str(module) != "server/http.py":  # counts them: RFC 9112, 3.2
                 assert node.value not in headers, where
 
 

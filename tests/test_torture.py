@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import async_solipsism
 import pytest
 
+from tests.test_simulation import LoopClock, dial
 from trivet.errors import TrivetError
 from trivet.ledger.keys import FILE, KeyRing
 from trivet.pipeline import Stages, Tally, answer
@@ -27,8 +28,6 @@ from trivet.testing.memory import Memory
 from trivet.testing.upstream import Answer, Upstream
 from trivet.types import Entry, Hold
 from trivet.wire.chat import read_chat
-
-from .test_simulation import LoopClock, dial
 
 POLICY = '[policies.p]\npool = ["a", "b"]\n[policies.p.cache]\nmode = "exact"\n'
 Kind = Literal["call", "failover", "hit", "refusal"]
@@ -75,7 +74,7 @@ class Cancelling:
             thrown = None
             try:
                 yield awaited
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # thrown on, a line above
                 thrown = error
 
 

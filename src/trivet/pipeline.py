@@ -30,6 +30,7 @@ from trivet.types import (
     Facts,
     Fault,
     Hit,
+    Hold,
     Nanos,
     NearMiss,
     Outcome,
@@ -192,7 +193,7 @@ async def look(tally: Tally, stages: Stages) -> Facts:
                 param="x-trivet-baseline",
             )
         hold = stages.store.reserve(request)
-        if isinstance(hold, Awaitable):
+        if not isinstance(hold, Hold):
             hold = await hold
         hit: Hit | None = None
         near: tuple[NearMiss, ...] = ()

@@ -11,6 +11,8 @@ from trivet.ledger import keys
 
 from .conftest import Upstream
 
+pytestmark = pytest.mark.slow  # processes and pip
+
 
 def test_a_started_gateway_answers_and_is_gone_afterwards(home: Path, config: Path) -> None:
     with gateway.started(["--config", str(config)], tell=print) as url:

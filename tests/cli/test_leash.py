@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow  # processes and pip
+
 
 def test_it_serves_while_the_pipe_is_held_and_ends_when_it_is_let_go(home: Path, config: Path) -> None:
     leash, held = os.pipe()

@@ -15,6 +15,8 @@ from trivet.cli.run import environment
 
 from .conftest import Upstream, command, trivet
 
+pytestmark = pytest.mark.slow  # processes and pip
+
 ASK = """
 import json, os, urllib.request
 def ask(text):

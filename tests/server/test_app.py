@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.edge_kit import ASK, CHAT, bearer, get, make_key, post, raw
 from trivet.testing.house import house
 from trivet.testing.upstream import Upstream
-
-from ..edge_kit import ASK, CHAT, bearer, get, make_key, post, raw
 
 pytestmark = pytest.mark.anyio
 

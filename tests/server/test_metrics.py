@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.edge_kit import ASK, POLICY, bearer, get, make_key, post, raw, until
 from trivet.server.metrics import Metrics
 from trivet.testing.house import house
 from trivet.testing.store_suite import an_entry
 from trivet.testing.upstream import Answer, Upstream
 from trivet.types import Entry, Nanos, Outcome
-
-from ..edge_kit import ASK, POLICY, bearer, get, make_key, post, raw, until
 
 _LINE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)*)\})? (-?[0-9.]+(?:e[+-][0-9]+)?)')
 _LABEL = re.compile(r'([a-z]+)="((?:[^"\\\n]|\\[\\"n])*)"')

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.edge_kit import ASK, get, raw
 from trivet.server.openapi import document
 from trivet.testing.house import house
 from trivet.wire.chat import read_chat
-
-from ..edge_kit import ASK, get, raw
 
 
 def refs(node: Any) -> Iterator[str]:

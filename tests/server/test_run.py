@@ -9,16 +9,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.edge_kit import ASK, CHAT, bearer, get, make_key, post, raw, serving, toml, until
+from tests.upstream.engine_room import alive, smollm
 from trivet.cli.build import SystemClock
 from trivet.errors import ConfigError
 from trivet.ledger import keys
 from trivet.ledger.report import entries as read_entries
-from trivet.server.run import KEYS_EVERY_S, MAX_HEAD_BYTES, bind, url
+from trivet.server.run import KEYS_EVERY_S, bind, url
 from trivet.testing.house import house
 from trivet.testing.upstream import Upstream
-
-from ..edge_kit import ASK, CHAT, bearer, get, make_key, post, raw, serving, toml, until
-from ..upstream.engine_room import alive, smollm
 
 ENV = {"CANARY_KEY": "sk-any-key-of-a-provider"}
 
@@ -67,7 +66,7 @@ def test_a_port_that_is_taken_or_an_address_that_is_not_ours_is_an_error_with_a_
 async def test_a_head_without_an_end_is_cut_off_before_it_fills_the_memory() -> None:
     """Attack 33: also where it is one header, one name, the path, or what comes after a body."""
     chunked = CHAT + b"transfer-encoding: chunked\r\n\r\n"
-    endless = b"a" * (4 * MAX_HEAD_BYTES)
+    endless = b"a" * 300_000
     async with Upstream("x") as upstream, house({"a": upstream.base_url}) as gateway:
         for data in (
             CHAT + b"x: " + endless,
@@ -79,9 +78,9 @@ async def test_a_head_without_an_end_is_cut_off_before_it_fills_the_memory() -> 
             chunked + b"2\r\n{}\r\n0\r\n" + b"x: y\r\n" * 40_000,
         ):
             reply = await raw(gateway.url, data)
-            assert reply.status in (0, 400)
+            assert reply.status in (0, 400, 413, 414, 431)
         assert not upstream.requests
-        head = b"x: " + b"a" * (MAX_HEAD_BYTES - 200) + b"\r\n"
+        head = b"x: " + b"a" * 60_000 + b"\r\n"
         content = json.dumps({**ASK, "pad": "x" * 300_000}).encode()
         fits = CHAT + head + b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(content), content)
         assert (await raw(gateway.url, fits)).status == 200
@@ -91,26 +90,27 @@ async def test_a_head_without_an_end_is_cut_off_before_it_fills_the_memory() -> 
 @pytest.mark.anyio
 async def test_sigterm_lets_a_running_stream_finish_and_takes_no_new_one(tmp_path: Path) -> None:
     """Attack 69, in small."""
-    async with Upstream("one ", "two ", "three", delay_s=0.5) as upstream:
-        async with serving(tmp_path, toml({"a": upstream.base_url}), env=ENV) as child:
-            call = asyncio.ensure_future(raw(child.url, post({**ASK, "stream": True}), wait_s=30))
-            await until(lambda: upstream.requests)
-            child.process.send_signal(signal.SIGTERM)
-            reply = await call
-            assert await child.stop() == 0
-            with pytest.raises(ConnectionError):
-                await raw(child.url, get("/healthz"))
+    async with (
+        Upstream("one ", "two ", "three", delay_s=0.5) as upstream,
+        serving(tmp_path, toml({"a": upstream.base_url}), env=ENV) as child,
+    ):
+        call = asyncio.ensure_future(raw(child.url, post({**ASK, "stream": True}), wait_s=30))
+        await until(lambda: upstream.requests)
+        child.process.send_signal(signal.SIGTERM)
+        reply = await call
+        assert await asyncio.wait_for(child.process.wait(), 30) == 0
+        with pytest.raises(ConnectionError):
+            await raw(child.url, get("/healthz"))
     assert (reply.status, b"three" in reply.body, b"data: [DONE]" in reply.body) == (200, True, True)
     kept = read_entries(child.home / "ledger", since_ns=0, until_ns=2**62, limit=10, tell=print)
     assert [entry.outcome.status for entry in kept] == ["ok"]
-    assert b"Traceback" not in child.said.read_bytes()
+    assert "Traceback" not in child.words()
 
 
 @pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_key_that_is_revoked_stops_working_on_a_running_server(tmp_path: Path) -> None:
     """Attack 6, on one replica: the last success is at most a look at the file later."""
-    (tmp_path / "home").mkdir()
     path = tmp_path / "home" / keys.FILE
     one, other = make_key(path, "acme"), make_key(path, "globex")
     async with (
@@ -127,7 +127,7 @@ async def test_a_key_that_is_revoked_stops_working_on_a_running_server(tmp_path:
         assert (await raw(child.url, post(ASK, bearer(other)))).status == 200
         third = make_key(path, "initech")
         async with asyncio.timeout(10):
-            while (await raw(child.url, post(ASK, bearer(third)))).status != 200:
+            while (await raw(child.url, post(ASK, bearer(third)))).status != 200:  # noqa: ASYNC110  # another process
                 await asyncio.sleep(0.05)
 
 
@@ -140,7 +140,7 @@ async def test_serve_with_an_embedded_model_ends_on_sigterm_with_0_and_leaves_no
     )
     async with serving(tmp_path, config) as child:
         async with asyncio.timeout(120):
-            while (await raw(child.url, get("/readyz"))).status != 200:
+            while (await raw(child.url, get("/readyz"))).status != 200:  # noqa: ASYNC110  # another process
                 await asyncio.sleep(0.1)
         reply = await raw(child.url, post({**ASK, "model": "small", "max_tokens": 4}), wait_s=60)
         pids = children_of(child.process.pid)
@@ -148,7 +148,7 @@ async def test_serve_with_an_embedded_model_ends_on_sigterm_with_0_and_leaves_no
         assert pids
         assert await child.stop() == 0
         await until(lambda: not any(alive(pid) for pid in pids))
-    assert b"Traceback" not in child.said.read_bytes()
+    assert "Traceback" not in child.words()
 
 
 def children_of(pid: int) -> list[int]:

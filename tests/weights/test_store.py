@@ -13,6 +13,8 @@ from trivet.errors import WeightsError
 from trivet.weights import Model, Store
 from trivet.weights.catalog import Hub
 
+pytestmark = pytest.mark.slow  # processes and pip
+
 FETCH = """
 import pathlib, sys
 from trivet.weights import Model, Store

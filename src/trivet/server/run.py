@@ -1,36 +1,26 @@
 """One process that serves: the socket, the signals, the start and the end.
 
-Not here: routes (`server/app.py`). Invariants: without a key only loopback is bound; the end is orderly: no new
-connections, running answers get `GRACE_S`, then everything that was opened is closed.
+Not here: routes (`server/app.py`), HTTP (`server/http.py`). Invariants: without a key only loopback is bound; the end
+is orderly: no new connections, running answers get `GRACE_S`, then everything that was opened is closed.
 """
 
 import asyncio
 import ipaddress
+import signal
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-import uvicorn
-
 from trivet.errors import ConfigError, LedgerError
 from trivet.ledger.keys import KeyRing
 from trivet.server.app import App
-from trivet.server.cork import CorkedProtocol
+from trivet.server.http import BACKLOG, Server
 
 GRACE_S = 10
 """How long running answers may go on after SIGTERM: as long as container runtimes wait by default before SIGKILL."""
 
-KEEP_ALIVE_S = 75
-"""Idle time of a client's connection: nginx's default, longer than client pools keep theirs."""
-
 KEYS_EVERY_S = 0.5
 """A revoked key stops working within this time (P18 of the promises: at most one second)."""
-
-BACKLOG = 2048
-
-MAX_HEAD_BYTES = 65_536
-"""Of one request's line and headers; also of bytes in a row that are no content (trailers, chunk extensions). llhttp
-and uvicorn have no bound of their own, so a head without an end would fill the memory before any key is looked at."""
 
 
 def bind(host: str, port: int, *, has_keys: bool) -> socket.socket:
@@ -74,75 +64,42 @@ def url(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class Server(uvicorn.Server):
-    """Uvicorn, saying when it answers connections, and leaving the end of the process to us."""
-
-    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._listening = listening
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._listening()
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        with super().capture_signals():
-            yield
-            # Uvicorn would raise them again, and SIGTERM would end the process before the stages are closed.
-            self._captured_signals.clear()
-
-
-class Http(CorkedProtocol):
-    """One client's connection, with a bound on what comes before a body."""
-
-    _barren_bytes = 0
-
-    def data_received(self, data: bytes) -> None:
-        self._barren_bytes += len(data)
-        super().data_received(data)
-        if self._barren_bytes > MAX_HEAD_BYTES:
-            self.transport.close()
-
-    def on_headers_complete(self) -> None:
-        if self._barren_bytes > MAX_HEAD_BYTES:  # it came in one piece with its body, or with others
-            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-            if size > MAX_HEAD_BYTES:
-                raise ValueError(f"a head of {size} bytes")  # uvicorn answers 400 and closes
-        self._barren_bytes = 0
-        super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        self._barren_bytes = 0
-        super().on_body(body)
-
-
-def uvicorn_config(app: App) -> uvicorn.Config:
-    """Say how uvicorn is to run: nothing but HTTP/1.1 by httptools, and nothing logged for each request."""
-    return uvicorn.Config(
-        app,
-        http=Http,
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,  # nobody is trusted to say where a request came from
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
-        backlog=BACKLOG,
-    )
-
-
 async def serve(
     app: App, sock: socket.socket, *, ring: KeyRing, listening: Callable[[], None], tell: Callable[[str], None]
 ) -> None:
-    """Serve until SIGINT or SIGTERM; `listening` is called once connections are answered."""
+    """Serve until SIGINT or SIGTERM; `listening` is called once connections are answered.
+
+    The first signal lets running answers end within `GRACE_S`; a second one cancels them.
+    """
+    server, asked = Server(app), asyncio.Event()
+
+    def signalled() -> None:
+        if asked.is_set():
+            server.cut()
+        asked.set()
+
     refreshing = asyncio.ensure_future(_refresh(ring, tell))
+    with _signals(signalled):
+        try:
+            await server.start(sock)
+            listening()
+            await asked.wait()
+        finally:
+            await server.stop(GRACE_S)
+            refreshing.cancel()
+
+
+@contextmanager
+def _signals(call: Callable[[], None]) -> Generator[None, None, None]:
+    """Have the signals that ask for an end; without the first of them the process would end in the middle of things."""
+    loop, kinds = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+    for kind in kinds:
+        loop.add_signal_handler(kind, call)
     try:
-        await Server(uvicorn_config(app), listening).serve(sockets=[sock])
+        yield
     finally:
-        refreshing.cancel()
+        for kind in kinds:
+            loop.remove_signal_handler(kind)
 
 
 async def _refresh(ring: KeyRing, tell: Callable[[str], None]) -> None:

@@ -7,7 +7,6 @@ Not here: the upstream (`testing/upstream.py`).
 Invariant: everything is closed when the block ends, and what was not asked for is never listened on.
 """
 
-import asyncio
 import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -26,7 +25,8 @@ from trivet.routing.policies import Policies
 from trivet.seams import Clock, Dialer, Kit, Provider, Random, Store, Turns, load
 from trivet.server.app import App
 from trivet.server.auth import Auth
-from trivet.server.run import Server, bind, url, uvicorn_config
+from trivet.server.http import Server
+from trivet.server.run import GRACE_S, bind, url
 from trivet.testing.memory import Memory
 from trivet.upstream.http import dial
 
@@ -108,14 +108,11 @@ async def house(
         sock = bind("127.0.0.1", 0, has_keys=ring.any)
         async with stages(settings, made, store) as built:
             app = App(built, auth=Auth(ring), random=made.random, max_body_bytes=settings.server.max_body_bytes)
-            listening = asyncio.Event()
-            server = Server(uvicorn_config(app), listening.set)
-            serving = asyncio.ensure_future(server.serve(sockets=[sock]))
-            await listening.wait()
+            server = Server(app)
+            await server.start(sock)
             try:
                 yield Gateway(url(sock), app, built, store)
             finally:
-                server.should_exit = True
-                await serving
+                await server.stop(GRACE_S)
         ring.close()
         await store.aclose()

@@ -144,7 +144,7 @@ class OpenAICompatible:
         told = read_error(body)
         words = str(told) if told else body[:500].decode("utf-8", "replace").strip()
         code = told.code if told else "upstream_error"
-        kept = f"Target {name!r} answered {status} ({code[:64]})."
+        kept = f"Target {name!r} answered {status} ({code})."
         return UpstreamError(
             words if told else f"Target {name!r} answered {status}" + (f": {words}." if words else " without a word."),
             status=status,
@@ -161,7 +161,7 @@ class OpenAICompatible:
         if self._key is not None:
             key, mask = self._key.reveal(), str(self._key)
             error.args = (str(error).replace(key, mask),)
-            error.code = error.code.replace(key, mask)
+            error.code, error.kept = error.code.replace(key, mask), error.kept.replace(key, mask)
             error.body = error.body and error.body.replace(key.encode(), mask.encode())
         return error
 

@@ -5,6 +5,7 @@ Invariants: members that Trivet does not know keep their bytes, both ways; what 
 are read from the same members (a name given twice: the last one counts, and only that one goes on).
 """
 
+import re
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -37,6 +38,9 @@ _read_body = msgspec.json.Decoder(ChatBody).decode
 _read_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
+MAX_MEMBERS = 1000
+"""Of a body. OpenAI knows some forty; a million of them would hold up everybody for seconds in making a cache key."""
+
 _STAYS_HERE = frozenset(
     b"host content-length content-type content-encoding accept accept-encoding accept-language authorization cookie "
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
@@ -62,6 +66,8 @@ def read_chat(body: bytes, headers: Headers, *, id: str, tenant: str, key_id: st
         raise BadRequestError(f"The body is not JSON: {error}.", code="invalid_json") from error
     if not bytes(chat.messages).startswith(b"["):
         raise BadRequestError("`messages` must be a list of messages.", param="messages")
+    if len(fields) > MAX_MEMBERS:
+        raise BadRequestError(f"The body has {len(fields)} members; a chat completion has at most {MAX_MEMBERS}.")
     words: dict[str, str] = {}
     if chat.trivet is not UNSET:
         del fields["trivet"]
@@ -297,9 +303,13 @@ def _inner_error(data: bytes, raw: Raw) -> UpstreamError:
     except msgspec.MsgspecError:
         inner = _InnerError(message=bytes(raw)[:500].decode("utf-8", "replace"))
     status = next((s for s in (inner.status, inner.code) if isinstance(s, int) and 400 <= s <= 599), 502)
-    code = inner.code if isinstance(inner.code, str) and inner.code else "upstream_error"
-    kept = f"The target sent an error inside its answer: {status} {code[:64]}."
+    code = inner.code if isinstance(inner.code, str) and _CODE.fullmatch(inner.code) else "upstream_error"
+    kept = f"The target sent an error inside its answer: {status} {code}."
     return UpstreamError(inner.message or kept, status=status, code=code, body=data, kept=kept)
+
+
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""A code is a word, and the ledger keeps it; anything else is prose, and may quote the request."""
 
 
 # ---- an answer, on its way to the client --------------------------------------------------------------------------
