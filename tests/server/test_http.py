@@ -235,7 +235,9 @@ async def test_the_scope_says_what_asgi_asks_for() -> None:
     echo = Echo()
     async with house(echo) as opened:
         wire = await opened.open()
-        await wire.send(b"POST /a%20b/%C3%A9?x=%20&y HTTP/1.1\r\nHOST: h\r\nX-A: 1\r\nx-a:  two\r\ncontent-length: 0\r\n\r\n")
+        await wire.send(
+            b"POST /a%20b/%C3%A9?x=%20&y HTTP/1.1\r\nHOST: h\r\nX-A: 1\r\nx-a:  two\r\ncontent-length: 0\r\n\r\n"
+        )
         await wire.answer()
         scope = dict(echo.scope)
         assert scope.pop("extensions").keys() == {GONE}
@@ -559,7 +561,8 @@ async def test_an_upgrade_is_answered_as_if_it_were_none_and_ends_the_connection
     echo = Echo()
     async with house(echo) as opened:
         got = await opened.say(
-            b"POST /u HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n%b\r\n%b" % (body, b"hi" if body else b"")
+            b"POST /u HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n%b\r\n%b"
+            % (body, b"hi" if body else b"")
             + GET
         )
         assert got.startswith(b"HTTP/1.1 200 ")
@@ -602,7 +605,10 @@ async def test_a_body_that_the_app_does_not_read_waits_in_the_network() -> None:
             got, more = got + len(message["body"]), message["more_body"]
         await send_bytes(send, 200, [], b"thanks")
 
-    for head, frame in ((b"content-length: %d\r\n\r\n" % size, b"%b"), (b"transfer-encoding: chunked\r\n\r\n", b"%b\r\n0\r\n\r\n")):
+    for head, frame in (
+        (b"content-length: %d\r\n\r\n" % size, b"%b"),
+        (b"transfer-encoding: chunked\r\n\r\n", b"%b\r\n0\r\n\r\n"),
+    ):
         got = 0
         held.there.clear()
         held.go.clear()

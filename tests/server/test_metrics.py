@@ -11,7 +11,7 @@ from trivet.server.metrics import Metrics
 from trivet.testing.house import house
 from trivet.testing.store_suite import an_entry
 from trivet.testing.upstream import Answer, Upstream
-from trivet.types import Entry, Nanos, Outcome
+from trivet.types import Entry, Nanos, Outcome, Timing
 
 _LINE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)*)\})? (-?[0-9.]+(?:e[+-][0-9]+)?)')
 _LABEL = re.compile(r'([a-z]+)="((?:[^"\\\n]|\\[\\"n])*)"')
@@ -59,7 +59,7 @@ async def test_it_agrees_with_the_ledger_after_all_kinds_of_requests(tmp_path: P
         ):  # fmt: skip
             await raw(gateway.url, post(body, key, ("x-trivet-customer", b"customer-7")))
         await raw(gateway.url, post(ASK))
-        await until(lambda: sum(gateway.app.metrics.requests.values()) == 9)
+        await until(lambda: gateway.app.metrics.requests == 9)
         reply = await raw(gateway.url, get("/metrics", key))
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
     samples, entries = parse(reply.body.decode()), gateway.store.entries
@@ -92,7 +92,8 @@ async def test_it_needs_a_key_once_there_are_keys(tmp_path: Path) -> None:
 def test_buckets_are_cumulative_and_end_with_all() -> None:
     metrics = Metrics()
     for ms in (1, 30, 30, 700, 90_000):
-        metrics.ttft.add(("p", "a", "miss"), ms * 1_000_000)
+        outcome = Outcome(status="ok", http_status=200, target="a", timing=Timing(ttft_ns=ms * 1_000_000))
+        metrics.count(Entry(id="e", at_ns=0, tenant="t", policy="p", cache="miss", outcome=outcome))
     samples = parse(metrics.text({}))
     buckets = [v for (n, _), v in samples.items() if n == "trivet_ttft_seconds_bucket"]
     assert buckets == sorted(buckets)
@@ -117,6 +118,7 @@ def test_the_number_of_series_is_bounded_and_nothing_is_left_out() -> None:
         outcome = Outcome(status="ok", http_status=200, target=f"t{i}", cost_nanos=Nanos(1))
         metrics.count(Entry(id="e", at_ns=0, tenant="t", policy=f"p{i}", outcome=outcome))
     metrics.count(entry)
-    assert len(metrics.requests) <= 2100
-    assert sum(metrics.requests.values()) == 5001
-    assert sum(metrics.cost_nanos.values()) == 5000 + (entry.outcome.cost_nanos or 0)
+    samples = parse(metrics.text({}))
+    assert sum(name == "trivet_requests_total" for name, _ in samples) <= 2100
+    assert metrics.requests == 5001
+    assert total(samples, "trivet_cost_nanodollars_total") == 5000 + (entry.outcome.cost_nanos or 0)

@@ -10,11 +10,117 @@ from collections import Counter
 from trivet.types import Entry
 
 _BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_BOUNDS_NS = tuple(round(bound * 1e9) for bound in _BOUNDS_S)
+_BY_REQUEST = ("policy", "target", "status", "cache")
 _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _MAX_SERIES = 2000
 """Names of wildcard policies come from the configuration, so this is never met in earnest; it bounds memory."""
 
 Labels = tuple[str, ...]
+
+
+class Series:
+    """What happened under one set of labels, added up in place: a counter for each number costs a look-up each."""
+
+    __slots__ = (
+        "added_counts", "added_ns", "attempts", "cached", "cost_nanos", "cost_unknown", "input", "ok", "output",
+        "requests", "saved", "total_counts", "total_ns", "ttft_counts", "ttft_ns",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.requests = self.ok = self.cost_nanos = self.cost_unknown = 0
+        self.input = self.output = self.cached = self.ttft_ns = self.total_ns = self.added_ns = 0
+        self.saved: Counter[str] = Counter()
+        self.attempts: Counter[Labels] = Counter()
+        self.ttft_counts = [0] * (len(_BOUNDS_S) + 1)
+        self.total_counts = [0] * (len(_BOUNDS_S) + 1)
+        self.added_counts = [0] * (len(_BOUNDS_S) + 1)
+
+    def add(self, entry: Entry) -> None:
+        """Add one Entry."""
+        outcome = entry.outcome
+        self.requests += 1
+        usage = outcome.usage
+        if usage is not None and entry.decision == "call":
+            self.input += usage.input_tokens
+            self.output += usage.output_tokens
+            self.cached += usage.cached_tokens
+        if outcome.cost_unknown:
+            self.cost_unknown += 1
+        self.cost_nanos += outcome.cost_nanos or 0
+        if entry.saved:
+            self.saved.update(entry.saved)
+        busy_ns = 0
+        for attempt in outcome.attempts:
+            self.attempts[(attempt.target, attempt.status)] += 1
+            busy_ns += attempt.took_ns
+        if outcome.status == "ok":
+            self.ok += 1
+            timing = outcome.timing
+            self.ttft_ns += timing.ttft_ns
+            self.ttft_counts[bisect_left(_BOUNDS_NS, timing.ttft_ns)] += 1
+            self.total_ns += timing.total_ns
+            self.total_counts[bisect_left(_BOUNDS_NS, timing.total_ns)] += 1
+            added_ns = max(0, timing.total_ns - busy_ns)
+            self.added_ns += added_ns
+            self.added_counts[bisect_left(_BOUNDS_NS, added_ns)] += 1
+
+
+class Metrics:
+    """All numbers of one process; `count` is called once for each Entry."""
+
+    def __init__(self) -> None:
+        self._series: dict[Labels, Series] = {}
+
+    @property
+    def requests(self) -> int:
+        """All that were counted."""
+        return sum(series.requests for series in self._series.values())
+
+    def count(self, entry: Entry) -> None:
+        """Add one Entry."""
+        outcome = entry.outcome
+        key = (entry.policy, outcome.target, outcome.status, entry.cache)
+        series = self._series.get(key)
+        if series is None:
+            if len(self._series) >= _MAX_SERIES:
+                key = ("(other)", "(other)", outcome.status, "(other)")
+            series = self._series.setdefault(key, Series())
+        series.add(entry)
+
+    def text(self, ready: dict[str, str]) -> str:
+        """Write everything in Prometheus's text format (version 0.0.4)."""
+        lines: list[str] = []
+        every = sorted(self._series.items())
+        requests, tokens, spent, unknown, saved, attempts = (Counter[Labels]() for _ in range(6))
+        ttft, total, added = Histogram(), Histogram(), Histogram()
+        for (policy, target, status, cache), one in every:
+            requests[(policy, target, status, cache)] += one.requests
+            for kind in ("input", "output", "cached"):
+                tokens[(target, kind)] += getattr(one, kind)
+            spent[(policy, target)] += one.cost_nanos
+            unknown[(policy, target)] += one.cost_unknown
+            for lever, nanos in one.saved.items():
+                saved[(policy, lever)] += nanos
+            attempts.update(one.attempts)
+            if one.ok:
+                ttft.add((policy, target, cache), one.ttft_counts, one.ttft_ns)
+                total.add((policy, target, cache), one.total_counts, one.total_ns)
+                added.add((policy,), one.added_counts, one.added_ns)
+        _counter(lines, "trivet_requests_total", "Requests, each with one ledger entry.", _BY_REQUEST, requests)
+        _counter(lines, "trivet_tokens_total", "Tokens of calls to targets.", ("target", "kind"), tokens)
+        by_cost = ("policy", "target")
+        _counter(lines, "trivet_cost_nanodollars_total", "Spent, where the price is known.", by_cost, spent)
+        _counter(lines, "trivet_cost_unknown_total", "Requests whose cost is not known in full.", by_cost, unknown)
+        _gauge(lines, "trivet_saved_nanodollars", "Saved against the baseline.", ("policy", "lever"), saved)
+        _counter(lines, "trivet_attempts_total", "Targets asked.", ("target", "status"), attempts)
+        by_time = ("policy", "target", "cache")
+        _histogram(lines, "trivet_ttft_seconds", "Arrival to first content handed on.", by_time, ttft)
+        _histogram(lines, "trivet_request_seconds", "Arrival to settled.", by_time, total)
+        _histogram(lines, "trivet_added_seconds", "Arrival to settled, less the time of targets.", ("policy",), added)
+        up: Counter[Labels] = Counter({(target,): int(not why) for target, why in ready.items()})
+        _gauge(lines, "trivet_target_ready", "Whether the target can be asked.", ("target",), up)
+        return "\n".join(lines) + "\n"
 
 
 class Histogram:
@@ -24,76 +130,11 @@ class Histogram:
         self.counts: dict[Labels, list[int]] = {}
         self.sums_ns: Counter[Labels] = Counter()
 
-    def add(self, labels: Labels, ns: int) -> None:
-        """Count one duration."""
-        counts = self.counts.get(labels)
-        if counts is None:
-            counts = self.counts[labels] = [0] * (len(_BOUNDS_S) + 1)
-        counts[bisect_left(_BOUNDS_S, ns / 1e9)] += 1
-        self.sums_ns[labels] += ns
-
-
-class Metrics:
-    """All counters of one process; `count` is called once for each Entry."""
-
-    def __init__(self) -> None:
-        self.requests: Counter[Labels] = Counter()
-        self.tokens: Counter[Labels] = Counter()
-        self.cost_nanos: Counter[Labels] = Counter()
-        self.cost_unknown: Counter[Labels] = Counter()
-        self.saved_nanos: Counter[Labels] = Counter()
-        self.attempts: Counter[Labels] = Counter()
-        self.ttft = Histogram()
-        self.total = Histogram()
-        self.added = Histogram()
-
-    def count(self, entry: Entry) -> None:
-        """Add one Entry."""
-        outcome = entry.outcome
-        policy, target = entry.policy, outcome.target
-        key = (policy, target, outcome.status, entry.cache)
-        if key not in self.requests and len(self.requests) >= _MAX_SERIES:
-            policy, target = "(other)", "(other)"
-            key = (policy, target, outcome.status, entry.cache)
-        self.requests[key] += 1
-        if outcome.usage is not None and entry.decision == "call":
-            self.tokens[(target, "input")] += outcome.usage.input_tokens
-            self.tokens[(target, "output")] += outcome.usage.output_tokens
-            self.tokens[(target, "cached")] += outcome.usage.cached_tokens
-        if outcome.cost_unknown:
-            self.cost_unknown[(policy, target)] += 1
-        if outcome.cost_nanos is not None:
-            self.cost_nanos[(policy, target)] += outcome.cost_nanos
-        for lever, nanos in entry.saved.items():
-            self.saved_nanos[(policy, lever)] += nanos
-        for attempt in outcome.attempts:
-            self.attempts[(attempt.target, attempt.status)] += 1
-        if outcome.status == "ok":
-            self.ttft.add((policy, target, entry.cache), outcome.timing.ttft_ns)
-            self.total.add((policy, target, entry.cache), outcome.timing.total_ns)
-            busy_ns = sum(attempt.took_ns for attempt in outcome.attempts)
-            self.added.add((policy,), max(0, outcome.timing.total_ns - busy_ns))
-
-    def text(self, ready: dict[str, str]) -> str:
-        """Write everything in Prometheus's text format (version 0.0.4)."""
-        lines: list[str] = []
-        by_request = ("policy", "target", "status", "cache")
-        _counter(lines, "trivet_requests_total", "Requests, each with one ledger entry.", by_request, self.requests)
-        _counter(lines, "trivet_tokens_total", "Tokens of calls to targets.", ("target", "kind"), self.tokens)
-        by_cost = ("policy", "target")
-        _counter(lines, "trivet_cost_nanodollars_total", "Spent, where the price is known.", by_cost, self.cost_nanos)
-        _counter(lines, "trivet_cost_unknown_total", "Requests whose price is not known.", by_cost, self.cost_unknown)
-        _gauge(lines, "trivet_saved_nanodollars", "Saved against the baseline.", ("policy", "lever"), self.saved_nanos)
-        _counter(lines, "trivet_attempts_total", "Targets asked.", ("target", "status"), self.attempts)
-        by_time = ("policy", "target", "cache")
-        _histogram(lines, "trivet_ttft_seconds", "Arrival to first content handed on.", by_time, self.ttft)
-        _histogram(lines, "trivet_request_seconds", "Arrival to settled.", by_time, self.total)
-        _histogram(
-            lines, "trivet_added_seconds", "Arrival to settled, less the time of targets.", ("policy",), self.added
-        )
-        up: Counter[Labels] = Counter({(target,): int(not why) for target, why in ready.items()})
-        _gauge(lines, "trivet_target_ready", "Whether the target can be asked.", ("target",), up)
-        return "\n".join(lines) + "\n"
+    def add(self, labels: Labels, counts: list[int], sum_ns: int) -> None:
+        """Add the counts of a series."""
+        before = self.counts.get(labels, [0] * len(counts))
+        self.counts[labels] = [x + y for x, y in zip(before, counts, strict=True)]
+        self.sums_ns[labels] += sum_ns
 
 
 def _head(lines: list[str], name: str, words: str, kind: str) -> None:
