@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from tests.edge_kit import ASK, CHAT, POLICY, Reply, bearer, get, make_key, post, raw, serving, toml, until
 from trivet.cache.key import fingerprint
 from trivet.config import parse
+from trivet.errors import LedgerError
 from trivet.ledger.journal import parse as parse_journal
 from trivet.ledger.keys import FILE, KeyRing
 from trivet.ledger.report import entries as read_entries
@@ -30,7 +31,7 @@ from trivet.testing.cache_suite import ask
 from trivet.testing.house import Gateway, config, house, kit, stages
 from trivet.testing.memory import Memory
 from trivet.testing.upstream import Answer, Upstream
-from trivet.types import Entry, Usage
+from trivet.types import Entry, Hold, Usage
 from trivet.upstream.http import dial
 from trivet.wire.chat import read_chat
 
@@ -284,6 +285,43 @@ async def test_usage_in_every_chunk_does_not_hold_the_stream_back() -> None:
     assert entry.outcome.usage == Usage(input_tokens=9, output_tokens=3)
 
 
+class Failing(Memory):
+    """A ledger on a disk that is full, at once or by the time that it confirms."""
+
+    def __init__(self, *, at_once: bool) -> None:
+        super().__init__()
+        self._at_once = at_once
+
+    def settle(self, hold: Hold | None, entry: Entry) -> Awaitable[None] | None:
+        if self._at_once:
+            raise LedgerError("The journal cannot be written: no space left on device.")
+
+        async def later() -> None:
+            await asyncio.sleep(0.01)
+            raise LedgerError("The entry is in the journal, but the disk has not confirmed it.")
+
+        super().settle(hold, entry)
+        return later()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_what_the_ledger_does_not_keep_is_no_finished_answer(*, at_once: bool) -> None:
+    """Attack 64, at settling: the client is told, and the metrics do not count what the ledger has not."""
+    store = Failing(at_once=at_once)
+    async with Upstream("x") as upstream, house({"a": upstream.base_url}, POLICY, store=store) as gateway:
+        for model in ("a", "p", "nobody"):
+            whole = await raw(gateway.url, post({**ASK, "model": model}))
+            assert (whole.status, whole.headers["x-trivet-fault"], whole.headers["retry-after"]) == (
+                503,
+                "operator",
+                "1",
+            )
+            streamed = await raw(gateway.url, post({**ASK, "model": model, "stream": True}))
+            assert b"ledger_unavailable" in streamed.body
+            assert b"[DONE]" not in streamed.body
+        assert gateway.app.metrics.requests == len(store.entries) == (0 if at_once else 6)
+
+
 # ---- parsing and protocol -------------------------------------------------------------------------------------------
 
 _CONTENT = json.dumps(ASK).encode()
@@ -366,6 +404,24 @@ async def test_34_connection_cannot_take_a_header_from_us_nor_send_one_on(tmp_pa
     assert sent["x-other"] == "3"
     assert not sent.keys() & ({name for name, _ in named} - {"x-other"})
     assert "authorization" not in sent
+
+
+async def test_a_target_cannot_speak_for_us_nor_for_the_connection() -> None:
+    """Its headers go on to the client, but not those that only we or the connection may say."""
+    theirs = {
+        "x-trivet-id": "theirs", "x-trivet-cost-usd": "0", "x-request-id": "up-1", "set-cookie": "c=1",
+        "server": "theirs", "keep-alive": "timeout=1", "cache-control": "public", "access-control-allow-origin": "*",
+    }  # fmt: skip
+    async with open_house(Upstream("x", headers=theirs)) as gateway:
+        for stream in (False, True):
+            reply = await raw(gateway.url, post({**ASK, "stream": stream}))
+            assert reply.headers["x-trivet-id"] == gateway.store.entries[-1].id
+            assert reply.headers["x-request-id"] == "up-1"
+            assert reply.headers["cache-control"] == "no-store, private"
+            assert b"theirs" not in reply.raw
+            assert not reply.headers.keys() & {"set-cookie", "server", "keep-alive", "access-control-allow-origin"}
+        error = await raw(gateway.url, post(b"{"))
+        assert "x-request-id" not in error.headers
 
 
 async def test_35_bytes_behind_an_upgrade_are_nobodys_request() -> None:
@@ -467,6 +523,17 @@ async def test_a_stream_that_says_nothing_but_done_is_no_answer_and_the_next_tar
     assert alone.status == 502
     assert "ended its answer before it began" in json.loads(alone.body)["error"]["message"]
     assert (both.status, b"Fine" in both.body) == (200, True)
+
+
+async def test_an_answer_without_a_word_is_still_the_first_targets_answer() -> None:
+    """A role and an end, held back until it is sure that the next target is not needed."""
+    mute, other = Upstream(events=chunked(piece(system_fingerprint="mute"), END, DONE)), Upstream("Never")
+    more = '[policies.q]\npool = ["a", "b"]\n'
+    async with mute, other, house({"a": mute.base_url, "b": other.base_url}, more) as gateway:
+        reply = await raw(gateway.url, post({**ASK, "model": "q", "stream": True}))
+    assert (reply.status, b'"mute"' in reply.body, b'"stop"' in reply.body) == (200, True, True)
+    assert not other.requests
+    assert [e.outcome.status for e in gateway.store.entries] == ["ok"]
 
 
 @pytest.mark.parametrize(
@@ -724,7 +791,6 @@ def echoing(body: Any) -> Answer:
     return ways[way]
 
 
-@pytest.mark.slow
 async def test_52_53_54_keys_and_prompts_are_in_no_output_however_a_request_fails(tmp_path: Path) -> None:
     """Requests that fail in every way; then all that came out is searched: answers, disk, metrics, what was printed."""
     key, revoked = make_key(tmp_path / "home" / FILE, "acme"), "sk-trivet-" + "R" * 32

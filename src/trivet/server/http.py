@@ -380,17 +380,16 @@ class _Connection(asyncio.Protocol):
 
     def _blank_line(self, data: bytes | bytearray, at: int) -> int:
         """Say where the next blank line ends, or the data; `_tail` is empty where there is one."""
-        end = -1
-        if self._tail:
-            over = (self._tail + data[at : at + 3]).find(b"\r\n\r\n")
-            end = at + over + 4 - len(self._tail) if over >= 0 else -1
-        if end == -1:
-            end = data.find(b"\r\n\r\n", at) + 4
-        if end == 3:  # not found
+        known, found = len(self._tail), -1
+        if known:
+            found = (self._tail + data[at : at + 3]).find(b"\r\n\r\n")
+        if found >= 0:
+            found += at - known
+        elif (found := data.find(b"\r\n\r\n", at)) < 0:
             self._tail = bytes(self._tail + data[max(at, len(data) - 3) :])[-3:]
             return len(data)
         self._tail = b""
-        return end
+        return found + 4
 
     def _go_on(self) -> None:
         """Act on what was parsed."""

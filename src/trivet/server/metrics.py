@@ -98,7 +98,8 @@ class Metrics:
             requests[(policy, target, status, cache)] += one.requests
             for kind in ("input", "output", "cached"):
                 tokens[(target, kind)] += getattr(one, kind)
-            spent[(policy, target)] += one.cost_nanos
+            if one.cost_nanos or not one.cost_unknown:  # a price that is not known is no 0
+                spent[(policy, target)] += one.cost_nanos
             unknown[(policy, target)] += one.cost_unknown
             for lever, nanos in one.saved.items():
                 saved[(policy, lever)] += nanos
