@@ -30,7 +30,7 @@ from trivet.testing.cache_suite import POLICY as CACHED
 from trivet.testing.cache_suite import ask
 from trivet.testing.house import Gateway, config, house, kit, stages
 from trivet.testing.memory import Memory
-from trivet.testing.upstream import Answer, Upstream
+from trivet.testing.upstream import Answer, Tool, Upstream
 from trivet.types import Entry, Hold, Usage
 from trivet.upstream.http import dial
 from trivet.wire.chat import read_chat
@@ -556,6 +556,15 @@ async def test_a_whole_answer_of_another_shape_is_relayed_and_never_breaks_a_lat
                 assert reply.body.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n") or not stream
 
 
+@pytest.mark.parametrize("kept", [False, True])
+async def test_an_answer_that_calls_tools_is_kept_only_where_the_policy_says_so(*, kept: bool) -> None:
+    upstream = Upstream(tools=[Tool("pay", '{"dollars": 5}')])
+    async with open_house(upstream, POLICY + ("tools = true\n" if kept else "")) as gateway:
+        for stream in (False, True, True, False):
+            assert (await raw(gateway.url, post({**ASK, "model": "p", "stream": stream}))).status == 200
+    assert len(upstream.requests) == (1 if kept else 4)
+
+
 async def test_chunks_that_do_not_make_one_answer_are_relayed_and_not_kept() -> None:
     odd: list[list[bytes]] = [
         [b'{"choices":[{"index":"q","delta":{"content":"x"}}]}', END],
@@ -726,8 +735,8 @@ async def test_44_no_field_of_a_request_makes_the_gateway_connect_anywhere_else(
     assert len(upstream.requests) == len(urls)
 
 
-async def status_of(app: App, body: Any, headers: list[tuple[bytes, bytes]]) -> int:
-    """Ask the ASGI callable itself; gives the status."""
+async def status_of(app: App, body: Any, headers: list[tuple[bytes, bytes]], *, sent: list[Any] | None = None) -> int:
+    """Ask the ASGI callable itself; gives the status, and in `sent` every message."""
     waiting = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
     statuses: list[int] = []
 
@@ -739,6 +748,8 @@ async def status_of(app: App, body: Any, headers: list[tuple[bytes, bytes]]) -> 
 
     async def send(message: Any) -> None:
         statuses.extend([message["status"]] if "status" in message else [])
+        if sent is not None:
+            sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
     await app(scope, receive, send)
@@ -864,8 +875,16 @@ async def test_a_defect_of_ours_is_a_500_in_openais_shape_with_its_entry(tmp_pat
     async with stages(config({"a": "http://127.0.0.1:9/v1"}), kit(tmp_path), store) as made:
         broken = made._replace(providers={"a": Broken()})  # type: ignore[dict-item]  # broken on purpose
         app = App(broken, auth=Auth(KeyRing(tmp_path / FILE)), random=random.Random(1), max_body_bytes=10**6)
-        with pytest.raises(ZeroDivisionError):  # which uvicorn writes to the log
-            await status_of(app, ASK, [])
+        sent: list[Any] = []
+        with pytest.raises(ZeroDivisionError):  # which the server writes to the log
+            await status_of(app, ASK, [], sent=sent)
+    assert [message.get("status") for message in sent] == [500, None]
+    told = json.loads(sent[1]["body"])["error"]
+    assert (told["code"], store.entries[0].id in told["message"], PROMPT in told["message"]) == (
+        "internal_error",
+        True,
+        False,
+    )
     (entry,) = store.entries
     assert (entry.outcome.status, entry.outcome.http_status) == ("failed", 500)
     assert entry.outcome.fault is not None

@@ -8,6 +8,7 @@ hand-overs get wrong. `twice` cancels again at the suspensions that follow, as a
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import aclosing, asynccontextmanager
 from itertools import count
@@ -93,7 +94,13 @@ async def world(folder: Path, *, settle_delay_s: float) -> AsyncGenerator[World,
         odd: dict[str, Any] = {"cut_after": 0} if body.get("stream") else {"status": 500}
         return Answer(pieces=("never",), **odd) if "failover" in json.dumps(body) else Answer(pieces=("Hel", "lo"))
 
-    store = Counting(settle_delay_s=settle_delay_s)
+    def collected(generator: AsyncGenerator[Any, None]) -> None:
+        left.append(repr(generator))
+        assert hooks.finalizer is not None
+        hooks.finalizer(generator)
+
+    store, left, hooks = Counting(settle_delay_s=settle_delay_s), list[str](), sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(finalizer=collected)
     async with (
         Upstream(script=failing, host="a.test", port=80) as a,
         Upstream("Hel", "lo", delay_s=0.01, host="b.test", port=80) as b,
@@ -102,6 +109,7 @@ async def world(folder: Path, *, settle_delay_s: float) -> AsyncGenerator[World,
         async with stages(config({"a": a.base_url, "b": b.base_url}, POLICY), made, store) as built:
             app = App(built, auth=Auth(KeyRing(folder / FILE)), random=made.random, max_body_bytes=10**6)
             yield World(built, app, store, (a, b))
+    assert not left, "an answer was left to the garbage collector, which closes it when it pleases"
 
 
 def body_of(kind: Kind, number: int, *, stream: bool) -> bytes:

@@ -48,6 +48,7 @@ def test_what_is_not_a_key_in_use_is_refused_without_repeating_it(tmp_path: Path
         [(b"authorization", b"Bearer ")],
         [(b"authorization", key)],
         [(b"authorization", b"Basic " + key)],
+        [(b"authorization", b"Secret " + key)],
         [(b"authorization", b"Bearer " + key + b"x")],
         [(b"authorization", b"Bearer " + key[:-1])],
         [(b"authorization", b"Bearer " + key.upper())],

@@ -289,6 +289,7 @@ class _Connection(asyncio.Protocol):
         self._early = bytearray()  # what came before its turn
         self._held = self._begun = False  # reading is paused; a part of a head is here
         self._left = self._barren = 0  # of a body with a length; bytes in a row without content
+        self._upgrade = False  # the parser reads no further
         self._tail = b""  # of the last read: a blank line may have begun there
         self._out: list[bytes] = []  # pieces of a stream, written in this turn of the loop
         self._out_size = self._unsent = 0
@@ -358,10 +359,7 @@ class _Connection(asyncio.Protocol):
                 end = self._blank_line(data, at)
                 self._barren += end - at
             try:
-                self._parser.feed_data(data[at:end])
-            except httptools.HttpParserUpgrade:  # it is answered as if it had not asked, and nothing after it is read
-                if self._exchange is not None:
-                    self._exchange.keep = False
+                self._feed(data[at:end])
             except httptools.HttpParserError as error:
                 self._blame(BadHttpError(400, f"This is no HTTP that is read here: {error}."))
             if self._barren > MAX_HEAD_BYTES:
@@ -370,6 +368,26 @@ class _Connection(asyncio.Protocol):
                 self._blame(BadHttpError(400, "There are empty lines before the request."))
             at = end
         return at
+
+    def _feed(self, data: bytes | bytearray) -> None:
+        """Feed the parser; but llhttp leaves the body of a request for an upgrade to the other protocol.
+
+        Such a request (Java's HttpClient offers h2c with every first POST) is answered as if it had not asked, and
+        nothing after it is read, lest it is taken for a request by one side and for that protocol by the other.
+        """
+        if self._upgrade:
+            self.on_body(bytes(data))
+        else:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade:
+                self._upgrade = True
+                if self._coding:
+                    self._blame(
+                        BadHttpError(400, "A request for an upgrade has a body in chunks. Send it with a length.")
+                    )
+        if self._upgrade and self._exchange is not None:
+            self._exchange.keep, self._exchange.whole = False, not self._left
 
     def _blame(self, error: BadHttpError) -> None:
         if self._wrong is None:  # what was found first is the cause
@@ -423,7 +441,7 @@ class _Connection(asyncio.Protocol):
             told = f"a defect of the app: {exchange.method} {exchange.scope['path'][:200]!r}"
             self._loop.call_exception_handler({"message": told, "exception": error})
             self._fail(exchange, TrivetError("A defect in Trivet: its log says more and is worth a report."))
-        self._task = None
+        self._task = exchange.gone.call = None
         if self._lost:
             self._exchange = None
             self._server.forget(self)

@@ -7,6 +7,7 @@ whatever ends the generator early closes the connection; our key is in no error 
 
 import os
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -89,9 +90,10 @@ class OpenAICompatible:
                 if reply.status != 200:
                     raise await self._refusal(reply)
                 opened: Opened | None = Opened(reply.connect_ns, self._passed_on(reply))
-                async for chunk in self._chunks(reply, streamed=request.stream):
-                    yield chunk if opened is None else _opened(chunk, opened)
-                    opened = None
+                async with aclosing(self._chunks(reply, streamed=request.stream)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk if opened is None else _opened(chunk, opened)
+                        opened = None
             finally:
                 reply.close()
         except HttpError as error:
