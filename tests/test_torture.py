@@ -7,19 +7,20 @@ hand-overs get wrong. `twice` cancels again at the suspensions that follow, as a
 """
 
 import asyncio
+import gc
 import json
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import aclosing, asynccontextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import async_solipsism
 import pytest
 
 from tests.test_simulation import LoopClock, dial
-from trivet.errors import TrivetError
+from trivet.errors import LedgerError, TrivetError
 from trivet.ledger.keys import FILE, KeyRing
 from trivet.pipeline import Stages, Tally, answer
 from trivet.server.app import App
@@ -36,15 +37,25 @@ When = Literal["once", "late", "twice"]
 
 
 class Counting(Memory):
-    """A ledger that tells how often it was handed an entry: `Memory` alone would hide a second one."""
+    """A ledger that tells how often it was handed an entry, and that has it only when its wait is over.
 
-    def __init__(self, *, settle_delay_s: float) -> None:
-        super().__init__(settle_delay_s=settle_delay_s)
+    `Memory` alone would hide a second one, and would have the first before anybody waits.
+    """
+
+    def __init__(self, *, settle_delay_s: float, fails: bool = False) -> None:
+        super().__init__()
+        self._delay_s, self._fails = settle_delay_s, fails
         self.settled: list[str] = []
 
     def settle(self, hold: Hold | None, entry: Entry) -> Awaitable[None] | None:
         self.settled.append(entry.id)
-        return super().settle(hold, entry)
+        return self._later(hold, entry) if self._delay_s else super().settle(hold, entry)
+
+    async def _later(self, hold: Hold | None, entry: Entry) -> None:
+        await asyncio.sleep(self._delay_s)
+        if self._fails:
+            raise LedgerError("The disk has not confirmed it.")
+        super().settle(hold, entry)
 
 
 class Cancelling:
@@ -161,6 +172,7 @@ async def one_run(made: World, way: Way, body: bytes, *, at: int, when: When) ->
     await asyncio.wait([task])
     if not task.cancelled() and (error := task.exception()) is not None:
         raise error
+    assert [entry.id for entry in made.store.entries] == made.store.settled, "it went on before the entry was kept"
     await asyncio.sleep(0.05)  # virtual: whatever was going to happen has happened
     settled = made.store.settled[before:]
     assert len(settled) == 1, f"{len(settled)} entries when cancelled at suspension {at}"
@@ -193,6 +205,41 @@ async def torture(folder: Path, way: Way, kind: Kind, *, stream: bool, delay_s: 
     raise AssertionError
 
 
+T = TypeVar("T")
+
+
+def in_virtual_time(run: Coroutine[Any, Any, T]) -> T:
+    """Run to the end, and let asyncio say what it found: an exception that nobody looked at, a task that was lost."""
+    told: list[Any] = []
+    loop: asyncio.AbstractEventLoop = async_solipsism.EventLoop()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    try:
+        result = loop.run_until_complete(run)
+        gc.collect()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+    assert not told
+    return result
+
+
+def test_a_caller_cancelled_while_the_ledger_fails_is_still_cancelled(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = Counting(settle_delay_s=0.01, fails=True)
+        async with Upstream("Hel", "lo", host="a.test", port=80) as upstream:
+            made = kit(tmp_path, clock=LoopClock(), dialer=dial)
+            async with stages(config({"a": upstream.base_url}), made, store) as built:
+                request = read_chat(b'{"model":"nobody","messages":[]}', [], id="r", tenant="t", key_id="", at_ns=1)
+                asking = asyncio.ensure_future(anext(answer(Tally(request, made.clock.mono_ns()), built)))
+                await asyncio.sleep(0.005)
+                assert store.settled
+                asking.cancel()
+                await asyncio.wait([asking])
+                assert asking.cancelled()
+
+    in_virtual_time(main())
+
+
 @pytest.mark.parametrize("model", ["a", "nobody"])
 def test_a_deadline_leaves_no_trace_in_the_task_of_its_request(model: str, tmp_path: Path) -> None:
     """A task may ask again and again: no timer of an answer that is over may strike it, and no cancellation stay."""
@@ -215,11 +262,7 @@ def test_a_deadline_leaves_no_trace_in_the_task_of_its_request(model: str, tmp_p
                     await asyncio.sleep(60)
         assert len(store.settled) == 2
 
-    loop = async_solipsism.EventLoop()
-    try:
-        loop.run_until_complete(main())
-    finally:
-        loop.close()
+    in_virtual_time(main())
 
 
 @pytest.mark.parametrize("way", [through_the_pipeline, through_the_edge])
@@ -231,12 +274,7 @@ def test_a_caller_cancelled_at_any_await_leaves_one_entry_and_nothing_else(
     for stream in (False, True):
         for delay_s in (0.0, 0.01):
             for when in ("once", "late", "twice"):
-                loop = async_solipsism.EventLoop()
-                try:
-                    run = torture(tmp_path, way, kind, stream=stream, delay_s=delay_s, when=when)
-                    points += loop.run_until_complete(run)
-                    loop.run_until_complete(loop.shutdown_asyncgens())
-                finally:
-                    loop.close()
+                run = torture(tmp_path, way, kind, stream=stream, delay_s=delay_s, when=when)
+                points += in_virtual_time(run)
     print(f"{way.__name__}, {kind}: cancelled at {points} points")
     assert points >= (0 if kind in ("hit", "refusal") and way is through_the_pipeline else 20)

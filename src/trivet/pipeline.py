@@ -465,14 +465,13 @@ async def shielded(kept: Awaitable[None] | None) -> None:
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            await asyncio.shield(task)
+            await asyncio.wait([task])  # which leaves the task alone when it is cancelled itself, as `shield` does
         except asyncio.CancelledError as error:
-            if task.cancelled():
-                raise
             cancelled = error
-    task.result()
-    if cancelled is not None:
+    if cancelled is not None and not task.cancelled():
+        task.exception()  # whoever cancelled us does not ask for it, and asyncio complains of one that nobody looks at
         raise cancelled
+    task.result()
 
 
 async def keep(tally: Tally, stages: Stages) -> None:

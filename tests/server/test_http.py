@@ -13,7 +13,7 @@ import async_solipsism
 import pytest
 import uvicorn
 
-from trivet.server.asgi import GONE, Message, Receive, Scope, Send, read_body, send_bytes
+from trivet.server.asgi import GONE, Receive, Scope, Send, read_body, send_bytes
 from trivet.server.http import (
     MAX_EARLY_BYTES,
     MAX_HEAD_BYTES,
@@ -191,10 +191,8 @@ async def house(app: App, times: Times = Times()) -> AsyncGenerator[House, None]
         loop.set_exception_handler(None)
         assert not opened.server.live
         for wire in opened.wires:
-            try:
+            with suppress(ConnectionError):
                 await wire.writer.wait_closed()
-            except ConnectionError:
-                pass
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -333,7 +331,7 @@ async def test_an_answer_is_framed_and_another_may_follow(method: bytes, status:
         (b"HTTP/1.0\r\nconnection: keep-alive\r\n", False, "close"),
     ],
 )  # fmt: skip
-async def test_a_connection_is_kept_where_both_sides_can(ask: bytes, sized: bool, kept: str | None) -> None:
+async def test_a_connection_is_kept_where_both_sides_can(ask: bytes, *, sized: bool, kept: str | None) -> None:
     headers = [(b"content-length", b"5")] if sized else []
     async with house(answering(200, headers, b"hello")) as opened:
         wire = await opened.open()
@@ -531,11 +529,13 @@ async def test_what_is_no_plain_http_is_refused_and_nothing_behind_it_is_served(
 
 
 BAD_CHUNKS = {
-    "no number": b"zz\r\nhello\r\n0\r\n\r\n", "signed": b"+5\r\nhello\r\n0\r\n\r\n", "hex": b"0x5\r\nhello\r\n0\r\n\r\n",
+    "no number": b"zz\r\nhello\r\n0\r\n\r\n", "signed": b"+5\r\nhello\r\n0\r\n\r\n",
+    "hex": b"0x5\r\nhello\r\n0\r\n\r\n",
     "space after": b"5 \r\nhello\r\n0\r\n\r\n", "bare line feed": b"5\nhello\r\n0\r\n\r\n",
     "bare line feed in an extension": b"5;a\nb\r\nhello\r\n0\r\n\r\n", "longer": b"5\r\nhelloXX0\r\n\r\n",
     "no line end after": b"5\r\nhello0\r\n\r\n", "line feed after": b"5\r\nhello\n0\r\n\r\n",
-    "line feeds at the end": b"5\r\nhello\r\n0\n\n", "endless size": b"f" * 40, "length behind": b"0\r\ncontent-length: 5\r\n\r\n",
+    "line feeds at the end": b"5\r\nhello\r\n0\n\n", "endless size": b"f" * 40,
+    "length behind": b"0\r\ncontent-length: 5\r\n\r\n",
     "endless extension": b"5;" + b"a" * 4 * MAX_HEAD_BYTES, "endless trailers": b"0\r\n" + b"a: b\r\n" * MAX_HEAD_BYTES,
 }  # fmt: skip
 
@@ -619,7 +619,7 @@ async def test_a_body_that_the_app_does_not_read_waits_in_the_network() -> None:
             sized = b"" if b"length" in head else b"%x\r\n" % size
             sending = asyncio.ensure_future(wire.send(POST + head + sized + frame % (b"x" * size)))
             await asyncio.wait_for(held.there.wait(), WAIT_S)
-            await until(lambda: opened.one()._held)  # noqa: B023  # awaited here
+            await until(lambda: opened.one()._held)
             exchange = opened.one()._exchange
             assert exchange is not None
             assert exchange.size <= 2 * MAX_WAITING_BYTES + 262_144
@@ -656,7 +656,7 @@ async def test_an_answer_that_the_client_does_not_take_waits_in_the_app() -> Non
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closes", "resets"])
 @pytest.mark.parametrize("phase", ["in the body", "before reading", "before answering", "in the middle"])
-async def test_a_client_that_leaves_is_told_of_once_and_nobody_complains(phase: str, reset: bool) -> None:
+async def test_a_client_that_leaves_is_told_of_once_and_nobody_complains(phase: str, *, reset: bool) -> None:
     held = Held(phase)
     async with house(held) as opened:
         wire = await opened.open()
@@ -755,7 +755,7 @@ async def test_an_answer_that_begins_after_the_stop_says_that_it_is_the_last() -
 
 @pytest.mark.parametrize("hurry", [False, True], ids=["after the grace", "on a second signal"])
 @pytest.mark.parametrize("phase", ["before answering", "in the middle"])
-async def test_a_stop_cancels_what_does_not_end(phase: str, hurry: bool) -> None:
+async def test_a_stop_cancels_what_does_not_end(phase: str, *, hurry: bool) -> None:
     held = Held(phase)
     async with house(held) as opened:
         wire = await opened.open()
@@ -816,9 +816,11 @@ async def far(app: App, *pieces: bytes, every_s: float = 0.0) -> bytes:
     ("pieces", "every_s", "status", "over_s"),
     [
         ((), 0.0, 0, 30), (tuple(GET[i : i + 1] for i in range(len(GET))), 1.0, 408, 30),
-        ((GET,), 0.0, 200, 75), ((GET, GET[:20]), 60.0, 200, 90), ((POST + b"content-length: 2\r\n\r\n", b"h"), 59.0, 408, 119),
+        ((GET,), 0.0, 200, 75), ((GET, GET[:20]), 60.0, 200, 90),
+        ((POST + b"content-length: 2\r\n\r\n", b"h"), 59.0, 408, 119),
         ((POST + b"transfer-encoding: chunked\r\n\r\n5\r\nh",), 0.0, 408, 60),
-        ((POST + b"content-length: 50\r\n\r\n", *[b"h"] * 50), 59.0, 200, 50 * 59 + 75), ((b"NO\r\n\r\n",), 0.0, 400, 0),
+        ((POST + b"content-length: 50\r\n\r\n", *[b"h"] * 50), 59.0, 200, 50 * 59 + 75),
+        ((b"NO\r\n\r\n",), 0.0, 400, 0),
     ],
     ids=["nothing", "slow head", "idle", "half a second head", "half a body", "half a chunk", "slow body", "refused"],
 )  # fmt: skip
@@ -903,7 +905,7 @@ async def telling(scope: Scope, receive: Receive, send: Send) -> None:
     said = repr([scope[key] for key in keys]).encode() + body
     status = random.Random(said).choice([200, 201, 204, 304, 404, 500])
     sized = len(said) % 2
-    headers = [(b"content-length", b"%d" % len(said))] if sized and status != 204 else []
+    headers = [(b"content-length", b"%d" % len(said))] if sized and status not in (204, 304) else []
     await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"x-a", b"1"), (b"x-a", b"2")]})
     if status in (204, 304):
         await send({"type": "http.response.body"})
@@ -918,19 +920,21 @@ async def test_two_hundred_requests_get_the_answers_that_uvicorn_gives() -> None
     )
     other, sock = uvicorn.Server(config), bind("127.0.0.1", 0, has_keys=False)
     serving = asyncio.ensure_future(other.serve(sockets=[sock]))
-    statuses = set()
     await until(lambda: other.started)
-    async with house(telling) as opened:
-        wire, its = await opened.open(), Wire(*await asyncio.open_connection(*sock.getsockname()))
-        for seed in range(200):
-            request, head = generated(seed)
-            answers = []
-            for one in (wire, its):
-                one.writer.write(request)
-                status, headers, body = await one.answer(head=head)
-                answers.append((status, headers | {"date": ""}, body))
-            assert answers[0] == answers[1], request
-            statuses.add(answers[0][0])
+    its, statuses = Wire(*await asyncio.open_connection(*sock.getsockname())), set()
+    try:
+        async with house(telling) as opened:
+            ours = await opened.open()
+            for seed in range(200):
+                request, head = generated(seed)
+                answers = []
+                for wire in (ours, its):
+                    wire.writer.write(request)
+                    status, headers, body = await wire.answer(head=head)
+                    answers.append((status, headers | {"date": ""}, body))
+                assert answers[0] == answers[1], seed
+                statuses.add(answers[0][0])
+    finally:
         its.writer.close()
         await its.writer.wait_closed()
         other.should_exit = True

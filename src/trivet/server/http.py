@@ -432,7 +432,10 @@ class _Connection(asyncio.Protocol):
     async def _serve(self, exchange: _Exchange) -> None:
         """Let the app answer. This is the edge where its defects end, so they are reported here."""
         try:
-            await self._server.app(exchange.scope, exchange.receive, exchange.send)
+            try:
+                await self._server.app(exchange.scope, exchange.receive, exchange.send)
+            finally:
+                exchange.gone.call = None
             if not exchange.answered and not exchange.left:
                 raise RuntimeError("the app returned before the end of its answer")
         except asyncio.CancelledError:
@@ -441,7 +444,7 @@ class _Connection(asyncio.Protocol):
             told = f"a defect of the app: {exchange.method} {exchange.scope['path'][:200]!r}"
             self._loop.call_exception_handler({"message": told, "exception": error})
             self._fail(exchange, TrivetError("A defect in Trivet: its log says more and is worth a report."))
-        self._task = exchange.gone.call = None
+        self._task = None
         if self._lost:
             self._exchange = None
             self._server.forget(self)
