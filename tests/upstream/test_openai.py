@@ -68,6 +68,16 @@ async def test_the_key_goes_in_a_header_and_connections_are_used_again() -> None
     assert upstream.requests[0].path == "/v1/chat/completions"
 
 
+async def test_a_client_cannot_say_again_what_the_operator_set() -> None:
+    upstream = Upstream("x")
+    async with provider_over(upstream, headers={"OpenAI-Project": "ours"}) as provider:
+        request = ask(headers=[(b"openai-project", b"theirs"), (b"x-other", b"1")])
+        async with aclosing(provider.stream(request)) as chunks:
+            assert [chunk async for chunk in chunks]
+    raw = upstream.requests[0].headers
+    assert (raw["openai-project"], raw["x-other"]) == ("ours", "1")
+
+
 async def test_a_key_that_the_target_repeats_is_masked() -> None:
     upstream = Upstream(status=401, error={"message": f"Incorrect API key provided: {KEY}."})
     async with provider_over(upstream) as provider:

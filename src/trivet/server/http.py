@@ -359,9 +359,16 @@ class _Connection(asyncio.Protocol):
                 end = self._blank_line(data, at)
                 self._barren += end - at
             try:
-                self._feed(data[at:end])
+                if self._upgrade:
+                    self.on_body(bytes(data[at:end]))
+                else:
+                    self._parser.feed_data(data[at:end])
+            except httptools.HttpParserUpgrade:
+                self._decline()
             except httptools.HttpParserError as error:
                 self._blame(BadHttpError(400, f"This is no HTTP that is read here: {error}."))
+            if self._upgrade and self._exchange is not None:
+                self._exchange.whole = not self._left
             if self._barren > MAX_HEAD_BYTES:
                 self._blame(_too_large(self._url))
             elif self._exchange is None and not self._tail:
@@ -369,25 +376,17 @@ class _Connection(asyncio.Protocol):
             at = end
         return at
 
-    def _feed(self, data: bytes | bytearray) -> None:
-        """Feed the parser; but llhttp leaves the body of a request for an upgrade to the other protocol.
+    def _decline(self) -> None:
+        """Go on without the upgrade that was asked for, as with any request, and read nothing after it.
 
-        Such a request (Java's HttpClient offers h2c with every first POST) is answered as if it had not asked, and
-        nothing after it is read, lest it is taken for a request by one side and for that protocol by the other.
+        llhttp leaves its body to the other protocol, so we read it (Java's HttpClient offers h2c with its first POST).
+        What follows could be taken for a request by one side, and for that protocol by the other.
         """
-        if self._upgrade:
-            self.on_body(bytes(data))
-        else:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade:
-                self._upgrade = True
-                if self._coding:
-                    self._blame(
-                        BadHttpError(400, "A request for an upgrade has a body in chunks. Send it with a length.")
-                    )
-        if self._upgrade and self._exchange is not None:
-            self._exchange.keep, self._exchange.whole = False, not self._left
+        self._upgrade = True
+        if self._exchange is not None:
+            self._exchange.keep = False
+        if self._coding:
+            self._blame(BadHttpError(400, "A request for an upgrade has a body in chunks. Send it with a length."))
 
     def _blame(self, error: BadHttpError) -> None:
         if self._wrong is None:  # what was found first is the cause

@@ -58,6 +58,7 @@ class OpenAICompatible:
     def __init__(self, target: TargetSettings, kit: Kit, *, base_url: str, key: Secret | None) -> None:
         self._target, self._key = target, key
         self._place = _place(target, base_url=base_url, key=key)
+        self._ours = frozenset(name.lower().encode("latin-1") for name in target.headers)
         times = target.timeouts
         self._pool = Pool(
             self._place.origin,
@@ -131,7 +132,8 @@ class OpenAICompatible:
             raise UpstreamError(f"Target {self._target.name!r} ended its stream before the answer was whole.")
 
     def _head(self, request: Request, length: int) -> bytes:
-        passed = b"".join([b"%b: %b\r\n" % header for header in request.headers])
+        ours = self._ours  # what the operator set for this target is not for clients to say again
+        passed = b"".join([b"%b: %b\r\n" % header for header in request.headers if header[0] not in ours])
         return b"%b%bcontent-length: %d\r\n\r\n" % (self._place.head, passed, length)
 
     async def _refusal(self, reply: Reply) -> UpstreamError:
