@@ -386,7 +386,7 @@ async def test_what_is_sent_in_one_turn_of_the_loop_leaves_in_one_write(
     connection = _Connection(server)
     connection.connection_made(transport)
     connection.data_received(GET)
-    await until(lambda: connection._task is None)
+    await until(lambda: connection._task is None and not connection._out)
     assert len(transport.writes) == writes
     assert b"".join(transport.writes).count(b"h\r\n" if not headers else b"hi") >= 1
     connection.connection_lost(None)

@@ -9,7 +9,8 @@ Invariants:
 - One exchange at a time on a socket. The next request is not parsed before the app has returned from the one before.
 - What is kept in memory is bounded: of a head, of a body, of requests sent early, of an answer that is not taken.
 - What is not plainly HTTP/1.1 is refused before the app is called, and what follows it is not read as a request.
-- Head and body of an answer leave in one write; pieces of a stream leave once in a turn of the loop.
+- What is written to a client in one turn of the loop leaves in one write, and at the end of that turn with all others:
+  a write wakes its client, which costs more than the write, and clients that are awake are woken for nothing.
 - A client that leaves is told of in that same step, through `Gone` and `receive`; an answer to nobody is dropped.
 - No clock but the loop's (the Date line apart), no thread, no global state: it runs in virtual time too.
 
@@ -44,7 +45,7 @@ MAX_EARLY_BYTES = 65_536
 MAX_DROPPED_BYTES = 65_536
 """Of a body answered unread (401, 404) that is read to keep the connection. With more to come, it is closed."""
 MAX_JOINED_BYTES = 65_536
-"""Of a stream's pieces that wait for the end of the loop's turn: the high-water mark of the socket's own buffer."""
+"""Of an answer that waits for the end of the loop's turn: the high-water mark of the socket's own buffer."""
 BACKLOG = 2048
 """Connections that the kernel holds for us: as many as come while the loop is away for some milliseconds."""
 EARLY_S = 0.001
@@ -104,6 +105,7 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._emptied = asyncio.Event()
         self._date, self._date_due = b"", -1.0
+        self._written: list[_Connection] = []  # in this turn of the loop
 
     async def start(self, sock: socket.socket) -> None:
         """Answer connections from now on. The socket is ours to close."""
@@ -143,6 +145,17 @@ class Server:
         self.live.discard(connection)
         if not self.live:
             self._emptied.set()
+
+    def flush_soon(self, connection: "_Connection") -> None:
+        """Send what this connection has written at the end of this turn of the loop."""
+        if not self._written:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._written.append(connection)
+
+    def _flush(self) -> None:
+        written, self._written = self._written, []
+        for connection in written:
+            connection.flush()
 
     def date(self, now_s: float) -> bytes:
         """Give the Date line (RFC 9110, 6.6.1), made once a second."""
@@ -185,7 +198,7 @@ class _Exchange:
                 return {"type": "http.request", "body": body, "more_body": not self.whole}
             if self.expects and not self.whole and not self.started:
                 self.expects = False
-                self._connection.write([b"HTTP/1.1 100 Continue\r\n\r\n"], size=0, last=True)
+                self._connection.write([b"HTTP/1.1 100 Continue\r\n\r\n"], size=0)
             if self.reader is not None and not self.reader.done():
                 raise RuntimeError("two tasks read one request")
             self.reader = asyncio.get_running_loop().create_future()
@@ -252,7 +265,7 @@ class _Exchange:
         else:
             parts.append(body)
         self.head, self.answered = b"", not more
-        self._connection.write(parts, size=len(body), last=not more)
+        self._connection.write(parts, size=len(body))
 
     def leave(self) -> None:
         """The client is gone: tell all who wait."""
@@ -291,7 +304,7 @@ class _Connection(asyncio.Protocol):
         self._left = self._barren = 0  # of a body with a length; bytes in a row without content
         self._upgrade = False  # the parser reads no further
         self._tail = b""  # of the last read: a blank line may have begun there
-        self._out: list[bytes] = []  # pieces of a stream, written in this turn of the loop
+        self._out: list[bytes] = []  # written in this turn of the loop
         self._out_size = self._unsent = 0
         self._timer: asyncio.TimerHandle | None = None
         self._due = _NEVER
@@ -488,13 +501,14 @@ class _Connection(asyncio.Protocol):
         if error.retry_after_s is not None:
             lines.append(b"retry-after: %d\r\n" % error.retry_after_s)
         silent = exchange is not None and exchange.method == "HEAD"
-        self._transport.write(b"".join([*lines, b"connection: close\r\n\r\n", b"" if silent else body]))
+        self._out += [*lines, b"connection: close\r\n\r\n", b"" if silent else body]
         self._close(linger=True)
 
     def _close(self, *, linger: bool) -> None:
         """Close behind what is written. Lingering, for a close with unread bytes is a reset, which can undo that."""
         self._deaf = True
         self._early.clear()
+        self.flush()
         self._leave()
         self._expect(self._times.linger_s)
         if not linger or self._server.stopping:
@@ -542,16 +556,17 @@ class _Connection(asyncio.Protocol):
         short = 0 < self._left <= MAX_DROPPED_BYTES and not exchange.expects
         return (exchange.whole or short) and not self._server.stopping
 
-    def write(self, parts: list[bytes], *, size: int, last: bool) -> None:
-        """Send at the end of this turn of the loop; now, if it is the last or much."""
-        if not self._out and not last:
-            self._loop.call_soon(self._flush)
+    def write(self, parts: list[bytes], *, size: int) -> None:
+        """Send at the end of this turn of the loop; now, if it is much."""
+        if not self._out:
+            self._server.flush_soon(self)
         self._out += parts
         self._out_size += size
-        if last or self._out_size > MAX_JOINED_BYTES:
-            self._flush()
+        if self._out_size > MAX_JOINED_BYTES:
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what was written."""
         if self._out:
             data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
