@@ -203,7 +203,7 @@ class _Connection(asyncio.Protocol):
         connect_ns, self.connect_ns = self.connect_ns, 0
         try:
             if len(body) <= SLICE_BYTES:
-                self._transport.write(head + body)
+                self.pool.write_soon(self._transport, head + body)
             else:
                 await self._write(self._transport, answer, head, body)
             if not self.gone:
@@ -471,6 +471,7 @@ class Pool:
         self._open = 0  # places taken: connecting, busy or idle
         self._idle: dict[_Connection, None] = {}  # the last in is the first out
         self._line: OrderedDict[asyncio.Future[_Connection | None], None] = OrderedDict()
+        self._outbox: list[tuple[asyncio.Transport, bytes]] = []
         self._closed = False
         self._emptied: asyncio.Future[None] | None = None
 
@@ -509,6 +510,19 @@ class Pool:
         while self.live:
             self._emptied = self._emptied or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._emptied)
+
+    def write_soon(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Send at the end of this turn of the loop, with all others: a write wakes its receiver, which costs more
+        than the write, and receivers that are awake are woken for nothing."""
+        if not self._outbox:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outbox.append((transport, data))
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        for transport, data in outbox:
+            if not transport.is_closing():  # its caller may have left in this same turn
+                transport.write(data)
 
     async def _connect(self) -> _Connection:
         """Take a place, in line if need be, and connect; or take over a connection that comes free."""
