@@ -91,6 +91,7 @@ def open_tables(path: Path, connect: Connect) -> sqlite3.Connection:
         db.execute("PRAGMA busy_timeout = 5000")
         _use_wal(db)
         db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA cache_size = -512")  # kB: entries are appended, so a few pages are all that is touched again
         _migrate(db, path)
     except BaseException:
         db.close()
