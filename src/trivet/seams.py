@@ -10,7 +10,7 @@ virtual time, so it cannot be simulated (tests/test_simulation.py).
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -167,6 +167,3 @@ def load(group: str, name: str) -> Callable[..., Any]:
 def names(group: str) -> Sequence[str]:
     """List what is installed for a seam, built-ins included."""
     return sorted({e.name for e in entry_points(group=group)})
-
-
-Providers = Mapping[str, Provider]

@@ -1,7 +1,6 @@
 """The few ASGI words that the routes share: reading a body, sending a document.
 
-Not here: any decision. A plain ASGI callable costs a tenth of what a framework's request object costs; nothing is
-decided from `Host` or the URL but the path that the server routed by.
+Not here: any decision. Nothing is decided from `Host` or the URL but the path that the server routed by.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -22,13 +21,12 @@ JSON = (b"content-type", b"application/json")
 PRIVATE: RawHeaders = [(b"cache-control", b"no-store, private"), (b"vary", b"authorization")]
 """On all but health: a shared cache must not hand one user's page to another."""
 
-
 GONE = "trivet.gone"
 """An extension of the scope, where the server has it: a `Gone`."""
 
 
 class Gone:
-    """Says that the client has left, to one who wants to know: a task that waits for `receive` costs 8 us a request."""
+    """Says that the client has left, to one who wants to know: without a task for each request that waits for it."""
 
     __slots__ = ("call",)
 

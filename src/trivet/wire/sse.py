@@ -69,5 +69,3 @@ def event(data: bytes) -> bytes:
 
 
 DONE = b"data: [DONE]\n\n"
-PING = b": ping\n\n"
-"""A comment: keeps proxies from closing a stream in which nothing has been said yet."""
