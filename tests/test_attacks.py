@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.edge_kit import ASK, CHAT, POLICY, Reply, bearer, get, make_key, post, raw, serving, toml, until
+from tests.edge_kit import ASK, CHAT, POLICY, Reply, Tape, bearer, chat, get, make_key, post, raw, serving, toml, until
 from trivet.cache.key import fingerprint
 from trivet.config import parse
 from trivet.errors import LedgerError
@@ -735,26 +735,11 @@ async def test_44_no_field_of_a_request_makes_the_gateway_connect_anywhere_else(
     assert len(upstream.requests) == len(urls)
 
 
-async def status_of(app: App, body: Any, headers: list[tuple[bytes, bytes]], *, sent: list[Any] | None = None) -> int:
-    """Ask the ASGI callable itself; gives the status, and in `sent` every message."""
-    waiting = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
-    statuses: list[int] = []
-
-    async def receive() -> dict[str, Any]:
-        if waiting:
-            return waiting.pop()
-        await asyncio.sleep(3600)
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        statuses.extend([message["status"]] if "status" in message else [])
-        if sent is not None:
-            sent.append(message)
-
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
-    await app(scope, receive, send)
-    (status,) = statuses
-    return status
+async def status_of(app: App, body: Any, headers: list[tuple[bytes, bytes]], *, tape: Tape | None = None) -> int:
+    """Ask the app itself; gives the status, and in `tape` what was written."""
+    tape = tape or Tape()
+    await app(chat(tape, body, headers))
+    return tape.status()
 
 
 async def test_46_names_that_look_like_paths_name_no_files(tmp_path: Path) -> None:
@@ -875,11 +860,11 @@ async def test_a_defect_of_ours_is_a_500_in_openais_shape_with_its_entry(tmp_pat
     async with stages(config({"a": "http://127.0.0.1:9/v1"}), kit(tmp_path), store) as made:
         broken = made._replace(providers={"a": Broken()})  # type: ignore[dict-item]  # broken on purpose
         app = App(broken, auth=Auth(KeyRing(tmp_path / FILE)), random=random.Random(1), max_body_bytes=10**6)
-        sent: list[Any] = []
+        tape = Tape()
         with pytest.raises(ZeroDivisionError):  # which the server writes to the log
-            await status_of(app, ASK, [], sent=sent)
-    assert [message.get("status") for message in sent] == [500, None]
-    told = json.loads(sent[1]["body"])["error"]
+            await status_of(app, ASK, [], tape=tape)
+    assert tape.status() == 500
+    told = json.loads(tape.written.split(b"\r\n\r\n")[1])["error"]
     assert (told["code"], store.entries[0].id in told["message"], PROMPT in told["message"]) == (
         "internal_error",
         True,

@@ -5,9 +5,7 @@ else is the real code, from the ASGI callable to the bytes of the HTTP client. (
 """
 
 import asyncio
-import json
 import random
-from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import async_solipsism
 import pytest
 
+from tests.edge_kit import Tape, chat
 from trivet.ledger.keys import FILE, KeyRing
 from trivet.server.app import App
 from trivet.server.auth import Auth
@@ -66,7 +65,7 @@ def script(rng: random.Random) -> Any:
     return answer
 
 
-async def one_client(app: App, rng: random.Random, sent: Counter[int]) -> None:
+async def one_client(app: App, rng: random.Random) -> None:
     """Come at some time, ask something, perhaps leave."""
     await asyncio.sleep(rng.uniform(0, 3600))
     body: dict[str, Any] = {
@@ -76,24 +75,15 @@ async def one_client(app: App, rng: random.Random, sent: Counter[int]) -> None:
     }
     headers = [(b"x-trivet-deadline", b"5s")] if rng.random() < 0.2 else []
     leaves_after_s = rng.uniform(0, 60) if rng.random() < 0.3 else None
-    messages = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
-
-    async def receive() -> dict[str, Any]:
-        if messages:
-            return messages.pop()
-        await asyncio.sleep(1e6 if leaves_after_s is None else leaves_after_s)
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        sent[message.get("status", 0)] += 1
-
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
-    await app(scope, receive, send)
+    exchange = chat(Tape(), body, headers)
+    if leaves_after_s is not None:
+        asyncio.get_running_loop().call_later(leaves_after_s, exchange.leave)
+    await app(exchange)
 
 
 async def simulate(seed: int, folder: Path) -> tuple[list[Entry], float]:
     rng = random.Random(seed)
-    store, sent = Memory(settle_delay_s=0.001), Counter[int]()
+    store = Memory(settle_delay_s=0.001)
     async with (
         Upstream(script=script(rng), host="a.test", port=80) as a,
         Upstream(script=script(rng), host="b.test", port=80) as b,
@@ -101,7 +91,7 @@ async def simulate(seed: int, folder: Path) -> tuple[list[Entry], float]:
         made = kit(folder, clock=LoopClock(), rng=rng, dialer=dial)
         async with stages(config({"a": a.base_url, "b": b.base_url}, POLICY), made, store) as built:
             app = App(built, auth=Auth(KeyRing(folder / FILE)), random=rng, max_body_bytes=10**6)
-            await asyncio.gather(*(one_client(app, rng, sent) for _ in range(REQUESTS)))
+            await asyncio.gather(*(one_client(app, rng) for _ in range(REQUESTS)))
         took_s = asyncio.get_running_loop().time()
     return store.entries, took_s
 

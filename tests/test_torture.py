@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import async_solipsism
 import pytest
 
+from tests.edge_kit import Tape, feed
 from tests.test_simulation import LoopClock, dial
 from trivet.errors import LedgerError, TrivetError
 from trivet.ledger.keys import FILE, KeyRing
@@ -143,18 +144,10 @@ async def through_the_pipeline(made: World, body: bytes, id_: str) -> None:
 
 async def through_the_edge(made: World, body: bytes, _id: str) -> None:
     """Ask by HTTP, the body in two parts; the client stays and reads slowly."""
-    parts = [(body[:9], True), (body[9:], False)]
-
-    async def receive() -> dict[str, Any]:
-        await asyncio.sleep(0 if parts else 1e6)
-        part, more = parts.pop(0)
-        return {"type": "http.request", "body": part, "more_body": more}
-
-    async def send(_message: Any) -> None:
-        await asyncio.sleep(0)
-
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
-    await made.app(scope, receive, send)
+    exchange = Tape(slow=True).exchange("POST", "/v1/chat/completions")
+    asyncio.get_running_loop().call_soon(lambda: feed(exchange, body[:9], more=True))
+    asyncio.get_running_loop().call_later(0.001, lambda: feed(exchange, body[9:]))
+    await made.app(exchange)
 
 
 Way = Callable[[World, bytes, str], Coroutine[Any, Any, None]]

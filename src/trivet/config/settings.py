@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 Name = Annotated[
     str,
     Meta(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}\Z",
         title="a name",
         description="Write at most 128 letters, digits and . _ : @ -, beginning with a letter or digit.",
     ),
@@ -21,7 +21,7 @@ Name = Annotated[
 Dollars = Annotated[
     str,
     Meta(
-        pattern=r"^\$[0-9]+(\.[0-9]+)?$",
+        pattern=r"^\$[0-9]+(\.[0-9]+)?\Z",
         title="an amount of dollars",
         description='Write it in quotes with the sign, such as "$0.15".',
     ),
@@ -29,7 +29,7 @@ Dollars = Annotated[
 Span = Annotated[
     str,
     Meta(
-        pattern=r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$",
+        pattern=r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)\Z",
         title="a length of time",
         description='Write a number with a unit, such as "24h".',
     ),

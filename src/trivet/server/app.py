@@ -1,4 +1,4 @@
-"""The routes, and the one ASGI callable over them.
+"""The routes, and the one callable over them.
 
 Not here: sockets and signals (`server/run.py`). Invariants: whether a route needs a key is a property of its Route
 object, and needs one unless it says otherwise; a path that is no route is refused like one that needs a key; nothing is
@@ -11,13 +11,14 @@ from typing import Literal, NamedTuple
 from trivet.errors import AuthError, BadRequestError, TrivetError
 from trivet.pipeline import Stages
 from trivet.seams import Random
-from trivet.server.asgi import PRIVATE, Receive, Scope, Send, send_bytes, send_error, send_json
 from trivet.server.auth import Auth
 from trivet.server.chat import Chat
+from trivet.server.exchange import Exchange
+from trivet.server.head import PRIVATE, send_error, send_json
 from trivet.server.metrics import Metrics
 from trivet.server.openapi import document
 
-Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
+Endpoint = Callable[[Exchange], Awaitable[None]]
 
 
 class Route(NamedTuple):
@@ -46,7 +47,7 @@ class MethodError(TrivetError):
 
 
 class App:
-    """The edge: an ASGI callable over the stages."""
+    """The edge: what the server calls for each request, over the stages."""
 
     def __init__(self, stages: Stages, *, auth: Auth, random: Random, max_body_bytes: int) -> None:
         self._stages, self._auth = stages, auth
@@ -64,48 +65,48 @@ class App:
         for route in self.routes:
             self._by_path.setdefault(route.path, {})[route.method] = route
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, exchange: Exchange) -> None:
         """Serve one HTTP exchange."""
-        assert scope["type"] == "http"  # run.py switches web sockets and lifespan off
-        methods = self._by_path.get(scope["path"], {})
-        method: str = scope["method"]
+        methods = self._by_path.get(exchange.path, {})
+        method = exchange.method
         route = methods.get("GET" if method == "HEAD" else method)
         if route is not None and route.auth == "own":
-            await route.call(scope, receive, send)
+            await route.call(exchange)
             return
         try:
             if route is None or route.auth == "key":
-                self._auth.check(scope["headers"])
+                self._auth.check(exchange.headers)
             if route is None:
-                raise _no_route(scope["path"], methods)
-            await route.call(scope, receive, send)
+                raise _no_route(exchange.path, methods)
+            await route.call(exchange)
         except MethodError as error:
-            await send_error(send, error, [(b"allow", ", ".join(sorted(methods)).encode())])
+            await send_error(exchange, error, b"allow: %b\r\n" % ", ".join(sorted(methods)).encode(), passed=[])
         except (AuthError, NotFoundError, BadRequestError) as error:
-            await send_error(send, error, [])
+            await send_error(exchange, error, passed=[])
 
-    async def _models(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+    async def _models(self, exchange: Exchange) -> None:
         known = [
             {"id": name, "object": "model", "created": 0, "owned_by": "trivet"}
             for name in self._stages.policies.names()
         ]
-        await send_json(send, 200, {"object": "list", "data": known})
+        await send_json(exchange, 200, {"object": "list", "data": known})
 
-    async def _healthz(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_json(send, 200, {"status": "ok"})
+    async def _healthz(self, exchange: Exchange) -> None:
+        await send_json(exchange, 200, {"status": "ok"})
 
-    async def _readyz(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+    async def _readyz(self, exchange: Exchange) -> None:
         states = self._states()
         ready = any(not why for why in states.values())
         told = {name: why or "ready" for name, why in states.items()}
-        await send_json(send, 200 if ready else 503, {"status": "ready" if ready else "not ready", "targets": told})
+        await send_json(exchange, 200 if ready else 503, {"status": "ready" if ready else "not ready", "targets": told})
 
-    async def _metrics(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+    async def _metrics(self, exchange: Exchange) -> None:
         text = self.metrics.text(self._states()).encode()
-        await send_bytes(send, 200, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8"), *PRIVATE], text)
+        await exchange.answer(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n" + PRIVATE, text)
 
-    async def _openapi(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_json(send, 200, document([(r.method, r.path, r.words, r.auth != "public") for r in self.routes]))
+    async def _openapi(self, exchange: Exchange) -> None:
+        known = [(r.method, r.path, r.words, r.auth != "public") for r in self.routes]
+        await send_json(exchange, 200, document(known))
 
     def _states(self) -> dict[str, str]:
         return {name: provider.ready() for name, provider in self._stages.providers.items()}

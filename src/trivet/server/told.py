@@ -1,0 +1,79 @@
+"""What a client is told about its request: the headers of the answer, and the report at its end.
+
+Not here: the answer itself (`server/chat.py`), how lines are written (`server/head.py`).
+Invariant: all of it is read off the Tally or its Entry, so headers, report and ledger cannot disagree.
+"""
+
+from trivet.ledger.money import usd
+from trivet.pipeline import Tally
+from trivet.server.head import lines
+from trivet.types import Call, Entry, Nanos, Serve
+from trivet.wire.chat import with_report
+
+
+def head(tally: Tally) -> bytes:
+    """Write the headers that tell what happened, as far as that is known when they go out."""
+    decision, entry = tally.decision, tally.entry
+    if isinstance(decision, Call):
+        told = f"x-trivet-decision: call\r\nx-trivet-cache: {tally.cache}\r\n"
+    elif isinstance(decision, Serve):
+        hit = decision.hit
+        age_s = hit.age_ms // 1000
+        told = f"x-trivet-decision: serve\r\nx-trivet-cache: hit; kind={hit.kind}; age={age_s}\r\n"
+    else:
+        told = "x-trivet-decision: refuse\r\n"
+    if tally.target:  # config.py lets no line end into a name
+        told += f"x-trivet-target: {tally.target}\r\n"
+    if entry is not None and entry.decision != "refuse":
+        told += f"x-trivet-cost-usd: {_spent(entry)}\r\n"
+        if entry.saved:
+            told += f"x-trivet-saved-usd: {usd(_saved(entry))}\r\n"
+    told = f"x-trivet-id: {tally.request.id}\r\n{told}server-timing: {_timing(tally)}\r\n"
+    return told.encode("latin-1", "replace") + lines(tally.opened_headers)
+
+
+def _timing(tally: Tally) -> str:
+    """Write `Server-Timing` (W3C): milliseconds of each phase that was reached."""
+    auth_ns, cache_ns, look_ns = tally.auth_ns, tally.cache_ns, tally.look_ns
+    cache = (cache_ns - auth_ns) / 1e6 if cache_ns else 0.0
+    route = (look_ns - (cache_ns or auth_ns)) / 1e6 if look_ns else 0.0
+    return (
+        f"auth;dur={auth_ns / 1e6:.3f}, cache;dur={cache:.3f}, route;dur={route:.3f}, queue;dur=0, "
+        f"connect;dur={tally.connect_ns / 1e6:.3f}, ttft;dur={tally.ttft_ns / 1e6:.3f}"
+    )
+
+
+def reported(tally: Tally, data: bytes) -> bytes:
+    """Add `trivet` to the last document: for policies, or where the client asks; a target named directly stays pure."""
+    asked, entry, policy = tally.request.controls.report, tally.entry, tally.policy
+    assert entry is not None
+    if asked is False or (asked is None and (policy is None or policy.transparent or not tally.request.stream)):
+        return data
+    return with_report(data, report(entry))
+
+
+def report(entry: Entry) -> dict[str, object]:
+    """Say what is known of a request once it is over."""
+    outcome = entry.outcome
+    told: dict[str, object] = {
+        "id": entry.id,
+        "target": outcome.target,
+        "decision": entry.decision,
+        "cache": entry.cache,
+        "cost_usd": _spent(entry),
+        "ttft_ms": round(outcome.timing.ttft_ns / 1e6, 3),
+        "total_ms": round(outcome.timing.total_ns / 1e6, 3),
+    }
+    if entry.saved:
+        told["saved_usd"] = usd(_saved(entry))
+    return told
+
+
+def _spent(entry: Entry) -> str:
+    """Write the cost; one that is not known in full is not given as if it were."""
+    outcome = entry.outcome
+    return "unknown" if outcome.cost_nanos is None or outcome.cost_unknown else usd(outcome.cost_nanos)
+
+
+def _saved(entry: Entry) -> Nanos:
+    return Nanos(sum(entry.saved.values()))
