@@ -13,7 +13,7 @@ from trivet.config import Settings, parse
 from trivet.errors import ConfigError, LedgerError
 from trivet.ledger.sqlite import SqliteStore
 from trivet.testing.store_suite import a_request, an_entry
-from trivet.upstream.openai import OpenAICompatible
+from trivet.upstream.remote import Remote
 
 CONFIG = """
 [targets.a]
@@ -64,7 +64,7 @@ def test_every_stage_comes_from_its_seam_and_is_closed_at_the_end(tmp_path: Path
         made = kit(Settings(), {"TRIVET_HOME": str(tmp_path)}, tell=print)
         async with stages(parse(CONFIG, source="t"), made) as built:
             assert isinstance(built.store, SqliteStore)
-            assert isinstance(built.providers["a"], OpenAICompatible)
+            assert isinstance(built.providers["a"], Remote)
             assert set(built.routers) == {"fixed"}
             assert built.policies.names() == ("a", "p")
             assert built.store.settle(built.store.reserve(a_request("e1")), an_entry("e1")) is None

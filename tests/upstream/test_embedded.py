@@ -20,7 +20,7 @@ from trivet.errors import ConfigError, NotReadyError, UpstreamError
 from trivet.seams import Provider, load
 from trivet.types import Chunk, Request
 from trivet.upstream.embedded import MISSING, Embedded, build
-from trivet.upstream.openai import OpenAICompatible
+from trivet.upstream.remote import Remote
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -187,7 +187,7 @@ def test_a_file_that_is_no_model_is_an_error_of_the_target_not_a_wait(tmp_path: 
 def test_with_a_base_url_it_is_somebodys_own_server(tmp_path: Path) -> None:
     async def main() -> None:
         provider = build(target("any", base_url="http://127.0.0.1:9/v1"), kit_at(tmp_path))
-        assert isinstance(provider, OpenAICompatible)
+        assert isinstance(provider, Remote)
         await provider.aclose()
 
     asyncio.run(main())

@@ -34,7 +34,8 @@ from trivet.ledger import sqlite, tables
 from trivet.ledger.prices import Prices
 from trivet.types import Usage
 from trivet.upstream import discover
-from trivet.upstream.http import HttpError, Origin, Pool, dial, tls_context
+from trivet.upstream.connection import HttpError, Origin
+from trivet.upstream.http import Pool, dial, tls_context
 from trivet.upstream.openai import BASE_URLS
 from trivet.weights import Store, find
 

@@ -22,6 +22,7 @@ from trivet.types import Chunk, Request
 from trivet.upstream import openai
 from trivet.upstream.engine import Address, Engine
 from trivet.upstream.engine_child import HTTP_THREADS
+from trivet.upstream.remote import Remote
 from trivet.weights import MODELS, Model, find
 
 MISSING = "The runtime for local models is not installed. Run: pip install 'trivet[local]'"
@@ -39,7 +40,7 @@ class Embedded:
             target = msgspec.structs.replace(target, timeouts=PATIENT)
         self._target, self._weights, self._kit = target, weights, kit
         self._engine: Engine | None = None
-        self._inner: openai.OpenAICompatible | None = None
+        self._inner: Remote | None = None
         self._inner_at: Address | None = None
         # Who is over this waits here, where it costs nothing, so that the child always has a thread for /health.
         self._room = asyncio.Semaphore(HTTP_THREADS // 2)
@@ -75,7 +76,7 @@ class Embedded:
                 async for chunk in chunks:
                     yield chunk
 
-    async def _answering(self) -> openai.OpenAICompatible:
+    async def _answering(self) -> Remote:
         """Give the provider for the child that lives now.
 
         Raises:
@@ -89,7 +90,7 @@ class Embedded:
             raise NotReadyError(f"Target {name!r} is not ready: {state.words}", retry_after_s=state.retry_after_s)
         if self._inner is None or self._inner_at != engine.address:
             old, self._inner_at = self._inner, engine.address
-            self._inner = new = openai.OpenAICompatible(
+            self._inner = new = openai.remote(
                 self._target, self._kit, base_url=f"{engine.address.url}/v1", key=engine.address.key
             )
             if old is not None:

@@ -1,0 +1,263 @@
+"""One target at one base URL over HTTP, whatever language it speaks: the part that all such providers share.
+
+Not here: sockets (`upstream/http.py`), what is written to a target and how its words are read: that is its `Dialect`
+(`upstream/openai.py` has the first).
+Invariants: an answer is whole only if it said why it ended (or its dialect's last word); whatever ends the generator
+early closes the connection; our key is in no error and no chunk.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from trivet.config import Secret, TargetSettings, seconds
+from trivet.errors import UpstreamError
+from trivet.seams import Kit
+from trivet.types import Chunk, Opened, Request
+from trivet.upstream.connection import ConnectError, HttpError, Origin, PhaseTimeoutError, Reply
+from trivet.upstream.http import Pool, tls_context
+from trivet.wire.answer import split
+from trivet.wire.sse import Events
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_ERROR_BYTES = 256 * 1024
+
+_THE_REQUESTS_FAULT = frozenset({400, 409, 413, 415, 422})
+"""Asking another target would only say the same again."""
+
+_NOT_PASSED_ON = frozenset(
+    b"connection keep-alive proxy-authenticate te trailer transfer-encoding upgrade content-length content-type "
+    b"content-encoding set-cookie server date alt-svc strict-transport-security cache-control vary "
+    b"access-control-allow-origin".split()
+)
+"""About the connection, or words of theirs about caching and cookies that would be wrong from us."""
+
+
+class Reading(Protocol):
+    """One answer being read, from what a target says to chunks of chat completions. No I/O.
+
+    Its methods raise UpstreamError where the target says something that is no answer, or an error in the middle.
+    """
+
+    @property
+    def whole(self) -> bool:
+        """It said why it ended."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """It said its last word: nothing more need be waited for."""
+        ...
+
+    def event(self, data: bytes) -> Sequence[Chunk]:
+        """Read one event of a stream."""
+        ...
+
+    def answer(self, body: bytes) -> Chunk:
+        """Read an answer that is not streamed: one whole `chat.completion`."""
+        ...
+
+
+class Dialect(Protocol):
+    """How a kind of target is spoken to. No I/O."""
+
+    def path(self, request: Request, *, model: str) -> bytes:
+        """Say where to POST, after the path of the base URL: b"/chat/completions"."""
+        ...
+
+    def body(self, request: Request, *, model: str) -> bytes:
+        """Write the request. Raises UpstreamError (400, `again`): this kind of target cannot be asked that."""
+        ...
+
+    def reading(self, request: Request) -> Reading:
+        """Begin to read an answer."""
+        ...
+
+    def refusal(self, body: bytes) -> UpstreamError | None:
+        """Read the body of an error in OpenAI's shape; None if it is not in the shape that is expected."""
+        ...
+
+
+class Remote:
+    """One target behind one base URL."""
+
+    def __init__(
+        self,
+        target: TargetSettings,
+        kit: Kit,
+        dialect: Dialect,
+        *,
+        base_url: str,
+        key: Secret | None,
+        headers: Sequence[tuple[str, str]],
+    ) -> None:
+        """Make it; nothing is connected yet.
+
+        Args:
+            key: what must not be told to anybody else.
+            headers: sent with each request, the key among them; those of the target's section are added.
+        """
+        self._target, self._dialect, self._key = target, dialect, key
+        self._place = _place(base_url, [*headers, *target.headers.items()])
+        self._ours = frozenset(name.lower().encode("latin-1") for name in target.headers)
+        times = target.timeouts
+        self._pool = Pool(
+            self._place.origin,
+            dial=kit.dial,
+            clock=kit.clock,
+            tls=tls_context() if self._place.origin.scheme == "https" else None,
+            connect_s=seconds(times.connect),
+            first_byte_s=seconds(times.first_byte),
+            idle_s=seconds(times.idle),
+        )
+
+    async def start(self) -> None:
+        """Nothing to do: connections are opened when they are needed."""
+
+    def ready(self) -> str:
+        """Say that it can be asked: whether it answers is known when it is."""
+        return ""
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._pool.aclose()
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """Ask the target, and yield its answer as it comes."""
+        model = request.model if self._target.model == "*" else self._target.model
+        try:
+            body = self._dialect.body(request, model=model)
+            reply = await self._pool.send(self._head(request, model, len(body)), body)
+            try:
+                if reply.status != 200:
+                    raise await self._refusal(reply)
+                reading = self._dialect.reading(request)
+                opened = Opened(reply.connect_ns, self._passed_on(reply))
+                if not request.stream:
+                    yield _opened(reading.answer(await reply.read_all(MAX_ANSWER_BYTES)), opened)
+                    return
+                events, first = Events(), True
+                if _is_whole(reply):  # some servers answer whole though a stream was asked for
+                    for chunk in split(reading.answer(await reply.read_all(MAX_ANSWER_BYTES)).data, usage=True):
+                        yield _opened(chunk, opened) if first else chunk
+                        first = False
+                    return
+                while piece := await reply.read():
+                    for data in events.feed(piece):
+                        for chunk in reading.event(data):
+                            yield _opened(chunk, opened) if first else chunk
+                            first = False
+                        if reading.over:
+                            reply.finish()
+                            return
+                rest = events.unfinished()
+                for chunk in () if rest is None else reading.event(rest):
+                    yield _opened(chunk, opened) if first else chunk
+                    first = False
+                if not (reading.whole or reading.over):
+                    name = self._target.name
+                    raise UpstreamError(f"Target {name!r} ended its stream before the answer was whole.")
+            finally:
+                reply.close()
+        except HttpError as error:
+            raise self._masked(_translated(self._target.name, error)) from error
+        except UpstreamError as error:
+            raise self._masked(error) from error.__cause__
+
+    def _head(self, request: Request, model: str, length: int) -> bytes:
+        ours, place = self._ours, self._place  # what the operator set for this target is not for clients to say again
+        path = self._dialect.path(request, model=model)
+        passed = b"".join([b"%b: %b\r\n" % header for header in request.headers if header[0] not in ours])
+        return b"POST %b%b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n" % (
+            place.path,
+            path,
+            _joined(path, place.query),
+            place.lines,
+            passed,
+            length,
+        )
+
+    async def _refusal(self, reply: Reply) -> UpstreamError:
+        """Make an error of a status that is not 200, in the target's own words where they are understood."""
+        status = reply.status
+        body = await reply.read_all(MAX_ERROR_BYTES)
+        name = self._target.name
+        headers = self._passed_on(reply)
+        again = status not in _THE_REQUESTS_FAULT
+        if not 400 <= status <= 599:
+            return UpstreamError(f"Target {name!r} answered with status {status}, which is no answer and no error.")
+        told = self._dialect.refusal(body)
+        words = str(told) if told else body[:500].decode("utf-8", "replace").strip()
+        code = told.code if told else "upstream_error"
+        kept = f"Target {name!r} answered {status} ({code})."
+        return UpstreamError(
+            words if told else f"Target {name!r} answered {status}" + (f": {words}." if words else " without a word."),
+            status=status,
+            code=code,
+            body=told.body if told else None,
+            headers=headers,
+            again=again,
+            spent=False,
+            kept=kept,
+        )
+
+    def _masked(self, error: UpstreamError) -> UpstreamError:
+        """Take our key out of what the target says: some repeat what they were sent."""
+        if self._key is not None:
+            key, mask = self._key.reveal(), str(self._key)
+            error.args = (str(error).replace(key, mask),)
+            error.code, error.kept = error.code.replace(key, mask), error.kept.replace(key, mask)
+            error.body = error.body and error.body.replace(key.encode(), mask.encode())
+        return error
+
+    def _passed_on(self, reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
+        """Choose the headers that go to the client: not the connection's, not ours, and none with our key in it."""
+        headers = [h for h in reply.headers if h[0] not in _NOT_PASSED_ON and not h[0].startswith(b"x-trivet-")]
+        if headers and self._key is not None:
+            key = self._key.reveal().encode()
+            headers = [h for h in headers if key not in h[1]]
+        return tuple(headers)
+
+
+def _translated(name: str, error: HttpError) -> UpstreamError:
+    words = f"Target {name!r}: {error}"
+    if isinstance(error, PhaseTimeoutError):
+        return UpstreamError(words, status=504, code="upstream_timeout", spent=error.phase != "connect")
+    if isinstance(error, ConnectError):
+        return UpstreamError(words, code="upstream_unreachable", spent=False)
+    return UpstreamError(words, code="upstream_broken")
+
+
+def _opened(chunk: Chunk, opened: Opened) -> Chunk:
+    return Chunk(chunk.data, chunk.speaks, chunk.finish, chunk.usage, chunk.model, opened)
+
+
+def _is_whole(reply: Reply) -> bool:
+    return any(n == b"content-type" and v.startswith(b"application/json") for n, v in reply.headers)
+
+
+class _Place(NamedTuple):
+    origin: Origin
+    path: bytes
+    query: bytes
+    lines: bytes
+    """Of the head, all that is the same for every request."""
+
+
+def _place(base_url: str, headers: Sequence[tuple[str, str]]) -> _Place:
+    url = urlsplit(base_url)
+    assert url.hostname is not None  # config.py checked it
+    secure = url.scheme == "https"
+    origin = Origin("https" if secure else "http", url.hostname, url.port or (443 if secure else 80))
+    lines = [("host", url.netloc), ("content-type", "application/json"), ("accept-encoding", "identity"), *headers]
+    return _Place(
+        origin,
+        url.path.rstrip("/").encode("latin-1"),
+        url.query.encode("latin-1"),
+        "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1"),
+    )
+
+
+def _joined(path: bytes, query: bytes) -> bytes:
+    """Add the query of the base URL (Azure's `api-version`) to a path that may have one of its own."""
+    return b"" if not query else (b"&" if b"?" in path else b"?") + query

@@ -1,0 +1,77 @@
+"""What all targets over HTTP share, asked in OpenAI's dialect: headers, refusals, the end of streams."""
+
+import json
+from contextlib import aclosing
+
+import pytest
+
+from tests.upstream.test_openai import KEY, all_of, provider_over
+from trivet.errors import UpstreamError
+from trivet.testing.cache_suite import ask
+from trivet.testing.upstream import Upstream
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_client_cannot_say_again_what_the_operator_set() -> None:
+    upstream = Upstream("x")
+    async with provider_over(upstream, headers={"OpenAI-Project": "ours"}) as provider:
+        request = ask(headers=[(b"openai-project", b"theirs"), (b"x-other", b"1")])
+        async with aclosing(provider.stream(request)) as chunks:
+            assert [chunk async for chunk in chunks]
+    raw = upstream.requests[0].headers
+    assert (raw["openai-project"], raw["x-other"]) == ("ours", "1")
+
+
+async def test_a_key_that_the_target_repeats_is_masked() -> None:
+    upstream = Upstream(status=401, error={"message": f"Incorrect API key provided: {KEY}."})
+    async with provider_over(upstream) as provider:
+        with pytest.raises(UpstreamError) as caught:
+            await all_of(provider, stream=False)
+    assert KEY not in str(caught.value)
+    assert KEY.encode() not in (caught.value.body or b"")
+    assert caught.value.status == 401
+
+
+@pytest.mark.parametrize(
+    ("upstream", "status", "words"),
+    [
+        (Upstream(garbage=True), 502, "HTTP"),
+        (Upstream("a", "b", cut_after=1), 502, "closed the connection"),
+        (Upstream(events=[b"data: {oops}\n\n"]), 502, "not a chat"),
+        (Upstream(events=[b'data: {"choices":[]}\n\n']), 502, "before the answer was whole"),
+        (Upstream(events=[b""]), 502, "before the answer was whole"),
+        (Upstream(status=302), 502, "status 302"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_is_no_answer_is_an_error_that_says_so(upstream: Upstream, status: int, words: str) -> None:
+    async with provider_over(upstream) as provider:
+        with pytest.raises(UpstreamError, match=words) as caught:
+            await all_of(provider, stream=True)
+    assert caught.value.status == status
+
+
+async def test_a_silent_target_is_a_504() -> None:
+    from trivet.config import TimeoutSettings
+
+    times = TimeoutSettings(first_byte="50ms")
+    async with provider_over(Upstream("x", first_delay_s=60), timeouts=times) as provider:
+        with pytest.raises(UpstreamError, match="sent nothing") as caught:
+            await all_of(provider, stream=False)
+    assert (caught.value.status, caught.value.code) == (504, "upstream_timeout")
+
+
+async def test_an_error_that_is_not_json_keeps_its_status_and_words() -> None:
+    async with provider_over(Upstream(status=503, events=None, error={"message": "Busy"})) as provider:
+        with pytest.raises(UpstreamError, match="Busy") as caught:
+            await all_of(provider, stream=False)
+    assert caught.value.status == 503
+    assert json.loads(caught.value.body or b"{}")["error"]["message"] == "Busy"
+
+
+async def test_a_stream_that_ends_without_done_but_with_a_reason_is_whole() -> None:
+    piece = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
+    async with provider_over(Upstream(events=[piece])) as provider:
+        (chunk,) = await all_of(provider, stream=True)
+    assert chunk.finish == "stop"
