@@ -924,9 +924,9 @@ def test_15_requests_that_differ_in_any_one_part_never_share_a_key() -> None:
     seen: dict[bytes, str] = {}
     for _ in range(20_000):
         parts = choose()
-        key = fingerprint(ask(**parts), CACHED)
-        assert key is not None
-        assert seen.setdefault(key, json.dumps(parts, sort_keys=True)) == json.dumps(parts, sort_keys=True)
+        found = fingerprint(ask(**parts), CACHED)
+        assert found is not None
+        assert seen.setdefault(found.digest, json.dumps(parts, sort_keys=True)) == json.dumps(parts, sort_keys=True)
     assert len(seen) > 15_000
 
 

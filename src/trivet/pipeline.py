@@ -88,6 +88,8 @@ class Tally:
     policy: Policy | None = None
     facts: Facts = field(default_factory=Facts)
     cache: str = "off"
+    ticket: object = None
+    """Of the look into the cache, for keeping the answer."""
     decision: Decision | None = None
     attempts: list[Attempt] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -111,8 +113,6 @@ class Tally:
     error: BaseException | None = None
     expired: bool = False
     """The client's deadline passed; the cancellation that follows is ours."""
-    sent: bool = False
-    """The edge has sent the last byte, or is about to."""
     entry: Entry | None = None
     """Set once it is kept: all chunks after that are the end of the answer."""
 
@@ -199,7 +199,7 @@ async def look(tally: Tally, stages: Stages) -> Facts:
         near: tuple[NearMiss, ...] = ()
         tally.cache = cache_use(request, policy)
         if tally.cache == "miss":  # so far
-            hit, near = await stages.cache.find(request, policy)
+            hit, near, tally.ticket = await stages.cache.find(request, policy)
             tally.cache = hit.kind if hit else "miss"
             tally.cache_ns = stages.clock.mono_ns() - tally.began_ns
         ranked = () if hit else await stages.routers[policy.route].rank(request, policy)
@@ -484,7 +484,7 @@ async def keep(tally: Tally, stages: Stages) -> None:
             body = join(gathered) if tally.request.stream else gathered[0]
         except UpstreamError:  # relayed as it came; it could not be replayed
             return
-        await stages.cache.keep(tally.request, policy, entry, body)
+        await stages.cache.keep(tally.request, policy, entry, body, ticket=tally.ticket)
 
 
 def _start_deadline(tally: Tally) -> asyncio.TimerHandle | None:

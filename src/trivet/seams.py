@@ -98,15 +98,28 @@ class Provider(Protocol):
         ...
 
 
+class Found(NamedTuple):
+    """What a look into a cache gave."""
+
+    hit: Hit | None = None
+    near: tuple[NearMiss, ...] = ()
+    ticket: object = None
+    """Whatever the cache wants back in `keep` (a key, an embedding), so that nothing is worked out twice."""
+
+
 class Cache(Protocol):
     """Answers already known. A builder is `build(settings: config.CacheSettings, kit: Kit) -> Cache`."""
 
-    async def find(self, request: Request, policy: Policy) -> tuple[Hit | None, tuple[NearMiss, ...]]:
+    async def find(self, request: Request, policy: Policy) -> Found:
         """Look for a kept answer. Never raises for a fault of its own: a cache that is broken is a miss."""
         ...
 
-    async def keep(self, request: Request, policy: Policy, entry: Entry, body: bytes) -> None:
-        """Keep a whole answer (one `chat.completion`). Called only for answers that the policy lets be kept."""
+    async def keep(self, request: Request, policy: Policy, entry: Entry, body: bytes, *, ticket: object) -> None:
+        """Keep a whole answer (one `chat.completion`). Called only for answers that the policy lets be kept.
+
+        Args:
+            ticket: what `find` gave for this request; None where it was not looked for (`x-trivet-cache: refresh`).
+        """
         ...
 
     async def aclose(self) -> None: ...

@@ -10,13 +10,16 @@ never a silent zero; times of day are nanoseconds since 1970 UTC; durations are 
 None of them can hold itself, so the garbage collector need not look at them (`gc=False`).
 """
 
-from typing import Literal, NewType
+from typing import TYPE_CHECKING, Literal, NewType
 
 import msgspec
 from msgspec import Raw, Struct
 
-Nanos = NewType("Nanos", int)
-"""Money: nano-dollars, 1e-9 $. One million is a tenth of a cent."""
+if TYPE_CHECKING:
+    Nanos = NewType("Nanos", int)
+    """Money: nano-dollars, 1e-9 $. One million is a tenth of a cent."""
+else:
+    Nanos = int  # a NewType is a call of a Python function each time, and a request makes several
 
 CacheWord = Literal["auto", "off", "refresh", "only"]
 """`x-trivet-cache`: obey the policy; do not look and do not keep; do not look but keep; never call upstream."""

@@ -16,9 +16,9 @@ class TestExact(CacheSuite):
 async def test_the_least_recently_used_entry_goes_first() -> None:
     cache = Exact(max_entries=2, max_bytes=10**6, clock=Hands())
     for seed in (1, 2):
-        await cache.keep(ask(seed=seed), POLICY, entry_of(ask()), BODY)
+        await cache.keep(ask(seed=seed), POLICY, entry_of(ask()), BODY, ticket=None)
     await cache.find(ask(seed=1), POLICY)
-    await cache.keep(ask(seed=3), POLICY, entry_of(ask()), BODY)
+    await cache.keep(ask(seed=3), POLICY, entry_of(ask()), BODY, ticket=None)
     found = [seed for seed in (1, 2, 3) if (await cache.find(ask(seed=seed), POLICY))[0]]
     assert found == [1, 3]
 
@@ -28,7 +28,7 @@ async def test_bytes_are_counted_down_to_nothing() -> None:
     clock = Hands()
     cache = Exact(max_entries=10, max_bytes=10**6, clock=clock)
     for _ in range(3):
-        await cache.keep(ask(), POLICY, entry_of(ask()), BODY)
+        await cache.keep(ask(), POLICY, entry_of(ask()), BODY, ticket=None)
     assert len(cache) == 1
     assert cache.bytes > len(BODY)
     clock.ns += 10**12

@@ -5,16 +5,15 @@ in bytes and in entries; a restart starts empty.
 Invariant: an entry is found only under the whole key (`cache/key.py`), so only by the tenant it was kept for.
 """
 
-import json
 from collections import OrderedDict
+from typing import NamedTuple
 
-import msgspec
 from msgspec import Struct
 
 from trivet.cache.key import fingerprint
 from trivet.config import CacheSettings
 from trivet.errors import UpstreamError
-from trivet.seams import Clock, Kit
+from trivet.seams import Clock, Found, Kit
 from trivet.types import Entry, Hit, NearMiss, Policy, Request, Usage
 from trivet.wire.chat import read_piece
 
@@ -33,6 +32,13 @@ class Kept(Struct, frozen=True, gc=False):
     kept_ns: int
 
 
+class _Ticket(NamedTuple):
+    """A key that was made, and whether an answer may be kept under it; what it was made of can be large and is not."""
+
+    digest: bytes
+    plain: bool
+
+
 class Exact:
     """An in-process cache by exact key."""
 
@@ -44,19 +50,22 @@ class Exact:
     def __len__(self) -> int:
         return len(self._kept)
 
-    async def find(self, request: Request, policy: Policy) -> tuple[Hit | None, tuple[NearMiss, ...]]:
+    async def find(self, request: Request, policy: Policy) -> Found:
         """Look the request up by its whole key."""
         assert policy.cache is not None
-        key = fingerprint(request, policy)
-        kept = None if key is None else self._kept.get(key)
-        if kept is None or key is None:
-            return None, ()
+        made = fingerprint(request, policy)
+        if made is None:
+            return Found()
+        kept = self._kept.get(made.digest)
+        if kept is None:
+            return Found(ticket=_Ticket(made.digest, plain=made.plain()))
         age_ns = self._clock.now_ns() - kept.kept_ns
         if not 0 <= age_ns <= policy.cache.ttl_s * 1e9:  # a clock set back makes ages negative: not fresh either
-            self._drop(key)
-            return None, (NearMiss(entry_id=kept.origin_id, kind="exact", why="expired"),)
-        self._kept.move_to_end(key)
-        return (
+            self._drop(made.digest)
+            late = NearMiss(entry_id=kept.origin_id, kind="exact", why="expired")
+            return Found(near=(late,), ticket=_Ticket(made.digest, plain=made.plain()))
+        self._kept.move_to_end(made.digest)
+        return Found(
             Hit(
                 kind="exact",
                 body=kept.body,
@@ -64,27 +73,28 @@ class Exact:
                 origin_id=kept.origin_id,
                 target=kept.target,
                 age_ms=age_ns // 1_000_000,
-            ),
-            (),
+            )
         )
 
-    async def keep(self, request: Request, policy: Policy, entry: Entry, body: bytes) -> None:
+    async def keep(self, request: Request, policy: Policy, entry: Entry, body: bytes, *, ticket: object) -> None:
         """Keep an answer under its request's key; the oldest unused ones make room."""
-        key = fingerprint(request, policy)
+        if not isinstance(ticket, _Ticket):
+            made = fingerprint(request, policy)
+            ticket = None if made is None else _Ticket(made.digest, plain=made.plain())
         cost = len(body) + _OVERHEAD_BYTES
-        if key is None or cost > self._max_bytes or not _says_each_name_once(request):
+        if ticket is None or not ticket.plain or cost > self._max_bytes:
             return
-        if key in self._kept:
-            self._drop(key)
+        if ticket.digest in self._kept:
+            self._drop(ticket.digest)
         outcome = entry.outcome
         usage = None if _told(body) == outcome.usage else outcome.usage
-        self._kept[key] = Kept(body, usage, entry.id, outcome.target, self._clock.now_ns())
+        self._kept[ticket.digest] = Kept(body, usage, entry.id, outcome.target, self._clock.now_ns())
         self.bytes += cost
         while len(self._kept) > self._max_entries or self.bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))
 
-    def _drop(self, key: bytes) -> None:
-        self.bytes -= len(self._kept.pop(key).body) + _OVERHEAD_BYTES
+    def _drop(self, digest: bytes) -> None:
+        self.bytes -= len(self._kept.pop(digest).body) + _OVERHEAD_BYTES
 
     async def aclose(self) -> None:
         """Forget everything."""
@@ -98,28 +108,6 @@ def _told(body: bytes) -> Usage | None:
         return read_piece(body, streamed=False).usage
     except UpstreamError:
         return None
-
-
-def _says_each_name_once(request: Request) -> bool:
-    """Tell whether no object in the body names a member twice.
-
-    Targets differ in which of the two they obey, so such a request must not decide what the plain one is answered.
-    Written again as it was read, a body that comes out the same has lost nothing; only others are searched.
-    """
-    raw = msgspec.json.encode(request.fields)
-    return raw == msgspec.json.encode(msgspec.json.decode(raw)) or _searched(raw)
-
-
-def _searched(raw: bytes) -> bool:
-    def once(pairs: list[tuple[str, object]]) -> None:
-        if len({name for name, _ in pairs}) != len(pairs):
-            raise ValueError
-
-    try:
-        json.loads(raw, object_pairs_hook=once)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def build(settings: CacheSettings, kit: Kit) -> Exact:

@@ -6,8 +6,9 @@ Invariants: a key cannot be made without a tenant; nothing of the request is lef
 the order of members and the spelling of a character (`\\u00e9` or `é`) are all that may differ.
 """
 
+import json
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -34,8 +35,27 @@ class KeyParts(Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     body: dict[str, Any]
 
 
-def fingerprint(request: Request, policy: Policy) -> bytes | None:
-    """Make the key of a request: 32 bytes; None if its body cannot be written one way only (then it is not cached).
+class Fingerprint(NamedTuple):
+    """A key, and what was read for it."""
+
+    digest: bytes
+    """32 bytes."""
+    raw: bytes
+    """The members that count, as they came."""
+    body: dict[str, Any]
+    """The same, read."""
+
+    def plain(self) -> bool:
+        """Tell whether no object in the body names a member twice.
+
+        Targets differ in which of the two they obey, so such a request must not decide what the plain one is answered.
+        Written again as it was read, a body that comes out the same has lost nothing; only others are searched.
+        """
+        return self.raw == _encode_raw(self.body) or _searched(self.raw)
+
+
+def fingerprint(request: Request, policy: Policy) -> Fingerprint | None:
+    """Make the key of a request; None if its body cannot be written one way only (then it is not cached).
 
     SHA-256, because a collision would hand one tenant's answer to another: no faster hash is safe against somebody who
     looks for one.
@@ -43,10 +63,12 @@ def fingerprint(request: Request, policy: Policy) -> bytes | None:
     assert policy.cache is not None
     labels = request.labels
     values = {"customer": labels.customer, "feature": labels.feature, "agent": labels.agent}
+    fields = request.fields.copy()
+    fields.pop("stream", None)
+    fields.pop("stream_options", None)
     try:
-        body: dict[str, Any] = _decode(_encode_raw(request.fields))
-        body.pop("stream", None)
-        body.pop("stream_options", None)
+        raw = _encode_raw(fields)
+        body: dict[str, Any] = _decode(raw)
         parts = KeyParts(
             version=1,
             tenant=request.tenant,
@@ -57,6 +79,18 @@ def fingerprint(request: Request, policy: Policy) -> bytes | None:
             headers=tuple(h for h in request.headers if h[0].startswith(_ANSWERING_HEADERS)),
             body=body,
         )
-        return sha256(_encode(parts)).digest()
+        return Fingerprint(sha256(_encode(parts)).digest(), raw, body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
         return None  # lone surrogates, 1e400, a thousand nested lists: legal to pass on, not safe to compare
+
+
+def _searched(raw: bytes) -> bool:
+    def once(pairs: list[tuple[str, object]]) -> None:
+        if len({name for name, _ in pairs}) != len(pairs):
+            raise ValueError
+
+    try:
+        json.loads(raw, object_pairs_hook=once)
+    except (ValueError, RecursionError):
+        return False
+    return True

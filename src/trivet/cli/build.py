@@ -21,15 +21,15 @@ class SystemRandom:
     """The operating system's randomness, fetched a page at a time: a system call for each request id costs more."""
 
     def __init__(self) -> None:
-        self._page = b""
+        self._page, self._at = b"", 0
 
     def getrandbits(self, k: int, /) -> int:
         """Give k bits, at most 1024, that nobody can guess."""
         size = (k + 7) // 8
-        if len(self._page) < size:
-            self._page = os.urandom(4096)
-        taken, self._page = self._page[:size], self._page[size:]
-        return int.from_bytes(taken) >> (size * 8 - k)
+        if len(self._page) < self._at + size:
+            self._page, self._at = os.urandom(4096), 0
+        at, self._at = self._at, self._at + size
+        return int.from_bytes(self._page[at : at + size]) >> (size * 8 - k)
 
     def random(self) -> float:
         """Give a float in [0, 1)."""

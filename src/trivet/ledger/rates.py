@@ -86,14 +86,12 @@ def token_cost(tiers: Tiers, usage: Usage) -> Nanos | str:
 
 
 def _cost(r: Rates, u: Usage) -> Nanos | str:
-    into, out, parts = u.input_tokens, u.output_tokens, _parts(u)
+    into, out = u.input_tokens, u.output_tokens
+    parts = u.cached_tokens | u.cache_write_tokens | u.reasoning_tokens | u.input_audio_tokens | u.output_audio_tokens
     if parts == 0 <= into and r.input is not None and out >= 0 and r.output is not None:  # nearly every answer
-        return Nanos(half_even(r.request + r.input * into + r.output * out, r.per_nano))
+        whole, rest = divmod(r.request + r.input * into + r.output * out, r.per_nano)
+        return Nanos(whole if not rest else half_even(whole * r.per_nano + rest, r.per_nano))
     return _cost_of_parts(r, u)
-
-
-def _parts(u: Usage) -> int:
-    return u.cached_tokens | u.cache_write_tokens | u.reasoning_tokens | u.input_audio_tokens | u.output_audio_tokens
 
 
 def _cost_of_parts(r: Rates, u: Usage) -> Nanos | str:

@@ -29,7 +29,7 @@ def line(name: bytes, value: bytes) -> bytes:
 
 def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Write several headers."""
-    return b"".join([line(name, value) for name, value in headers])
+    return b"".join([line(name, value) for name, value in headers]) if headers else b""
 
 
 async def send_json(exchange: Exchange, status: int, document: object, head: bytes = PRIVATE) -> None:

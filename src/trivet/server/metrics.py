@@ -23,12 +23,12 @@ class Series:
     """What happened under one set of labels, added up in place: a counter for each number costs a look-up each."""
 
     __slots__ = (
-        "added_counts", "added_ns", "attempts", "cached", "cost_nanos", "cost_unknown", "input", "ok", "output",
-        "requests", "saved", "total_counts", "total_ns", "ttft_counts", "ttft_ns",
+        "added_counts", "added_ns", "answered", "attempts", "cached", "cost_nanos", "cost_unknown", "input", "ok",
+        "output", "requests", "saved", "total_counts", "total_ns", "ttft_counts", "ttft_ns",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.requests = self.ok = self.cost_nanos = self.cost_unknown = 0
+        self.requests = self.ok = self.answered = self.cost_nanos = self.cost_unknown = 0
         self.input = self.output = self.cached = self.ttft_ns = self.total_ns = self.added_ns = 0
         self.saved: Counter[str] = Counter()
         self.attempts: Counter[Labels] = Counter()
@@ -51,9 +51,14 @@ class Series:
         if entry.saved:
             self.saved.update(entry.saved)
         busy_ns = 0
-        for attempt in outcome.attempts:
-            self.attempts[(attempt.target, attempt.status)] += 1
-            busy_ns += attempt.took_ns
+        attempts = outcome.attempts
+        if len(attempts) == 1 and attempts[0].status == "ok":  # nearly always, and of the series' own target
+            self.answered += 1
+            busy_ns = attempts[0].took_ns
+        else:
+            for attempt in attempts:
+                self.attempts[(attempt.target, attempt.status)] += 1
+                busy_ns += attempt.took_ns
         if outcome.status == "ok":
             self.ok += 1
             timing = outcome.timing
@@ -104,6 +109,8 @@ class Metrics:
             for lever, nanos in one.saved.items():
                 saved[(policy, lever)] += nanos
             attempts.update(one.attempts)
+            if one.answered:
+                attempts[(target, "ok")] += one.answered
             if one.ok:
                 ttft.add((policy, target, cache), one.ttft_counts, one.ttft_ns)
                 total.add((policy, target, cache), one.total_counts, one.total_ns)

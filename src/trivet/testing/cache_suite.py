@@ -64,22 +64,35 @@ class CacheSuite:
         return self.make(clock=clock, max_entries=10, max_bytes=1_000_000)
 
     async def keep(self, cache: Cache, request: Request, policy: Policy = POLICY, body: bytes = BODY) -> None:
-        await cache.keep(request, policy, entry_of(request), body)
+        await cache.keep(request, policy, entry_of(request), body, ticket=None)
 
     async def found(self, cache: Cache, request: Request, policy: Policy = POLICY) -> bytes | None:
-        hit, _ = await cache.find(request, policy)
+        hit = (await cache.find(request, policy)).hit
         return hit.body if hit else None
 
     async def test_nothing_is_found_in_an_empty_cache(self, cache: Cache) -> None:
-        assert await cache.find(ask(), POLICY) == (None, ())
+        found = await cache.find(ask(), POLICY)
+        assert (found.hit, found.near) == (None, ())
         await cache.aclose()
 
     async def test_a_repeat_gets_the_same_bytes_and_where_they_came_from(self, cache: Cache, clock: Hands) -> None:
         await self.keep(cache, ask())
         clock.ns += 5_000_000_000
-        hit, _ = await cache.find(ask(), POLICY)
+        hit = (await cache.find(ask(), POLICY)).hit
         assert hit is not None
         assert (hit.body, hit.usage, hit.origin_id, hit.target, hit.age_ms) == (BODY, USAGE, "req_first", "a", 5000)
+        await cache.aclose()
+
+    async def test_what_is_kept_with_the_ticket_of_its_look_is_found_and_only_for_that_request(
+        self, cache: Cache
+    ) -> None:
+        for seed in (1, 2):
+            ticket = (await cache.find(ask(seed=seed), POLICY)).ticket
+            body = BODY.replace(b"4", b"%d" % seed)
+            await cache.keep(ask(seed=seed), POLICY, entry_of(ask()), body, ticket=ticket)
+        assert await self.found(cache, ask(seed=1)) == BODY.replace(b"4", b"1")
+        assert await self.found(cache, ask(seed=2)) == BODY.replace(b"4", b"2")
+        assert await self.found(cache, ask(seed=3)) is None
         await cache.aclose()
 
     async def test_how_it_is_delivered_does_not_matter(self, cache: Cache) -> None:
@@ -125,7 +138,7 @@ class CacheSuite:
     async def test_an_answer_is_forgotten_after_its_ttl(self, cache: Cache, clock: Hands) -> None:
         await self.keep(cache, ask())
         clock.ns += 60_000_000_001
-        hit, near = await cache.find(ask(), POLICY)
+        hit, near, _ = await cache.find(ask(), POLICY)
         assert hit is None
         assert [miss.why for miss in near] == ["expired"]
         await cache.aclose()
@@ -171,6 +184,6 @@ class CacheSuite:
         body = b'{"model":"p","messages":[],"x":' + odd + b"}"
         request = read_chat(body, [], id="r", tenant="acme", key_id="", at_ns=0)
         await self.keep(cache, request)
-        hit, _ = await cache.find(request, POLICY)
+        hit = (await cache.find(request, POLICY)).hit
         assert hit is None or hit.body == BODY
         await cache.aclose()

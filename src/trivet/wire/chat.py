@@ -202,15 +202,18 @@ class _WireUsage(Struct, gc=False):
     completion_tokens_details: _Details | None = None
 
 
+_NULL = Raw(b"null")
+
+
 class _Choice(Struct, gc=False):
     finish_reason: str | None = None
-    delta: Raw = Raw(b"null")
+    delta: Raw = _NULL
 
 
 class _Piece(Struct, gc=False):
     choices: list[_Choice] = []
-    usage: Raw = Raw(b"null")
-    error: Raw = Raw(b"null")
+    usage: Raw = _NULL
+    error: Raw = _NULL
     model: str | None = None
 
 
@@ -268,11 +271,11 @@ def read_piece(data: bytes, *, streamed: bool) -> Chunk:
                 speaks = _speaks(choice.delta)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UpstreamError(f"The target sent something that is not a chat completion: {error}.") from error
-    if bytes(piece.error) != b"null":
+    if piece.error is not _NULL and bytes(piece.error) != b"null":
         raise _inner_error(data, piece.error)
     if not streamed and not piece.choices:
         raise UpstreamError("The target's answer has no choices.")
-    usage = None if bytes(piece.usage) == b"null" else read_usage(piece.usage)
+    usage = None if piece.usage is _NULL or bytes(piece.usage) == b"null" else read_usage(piece.usage)
     return Chunk(data, speaks=speaks, finish=finish, usage=usage, model=piece.model)
 
 
