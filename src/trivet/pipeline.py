@@ -11,7 +11,7 @@ Invariants:
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
@@ -76,24 +76,20 @@ class Try:
     spoke: bool = False
 
 
-@dataclass(slots=True)
 class Tally:
-    """What is known of one request so far; it becomes the Entry. The edge reads it for headers."""
+    """What is known of one request so far; it becomes the Entry. The edge reads it for headers.
 
-    request: Request
-    began_ns: int
-    """Monotonic, when the request arrived; all other times here are after it."""
+    Most of it is never reached by most requests, so the defaults stand on the class, and a request only sets its own.
+    """
+
     fault: Fault | None = None
     """Why the edge cannot take the request at all (no key, bad JSON), if it cannot."""
     policy: Policy | None = None
-    facts: Facts = field(default_factory=Facts)
+    facts: Facts = Facts()
     cache: str = "off"
     ticket: object = None
     """Of the look into the cache, for keeping the answer."""
     decision: Decision | None = None
-    attempts: list[Attempt] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    """Targets that failed without a word of their answer, after they may have begun (and charged for) it."""
     target: str = ""
     opened_headers: tuple[tuple[bytes, bytes], ...] = ()
     auth_ns: int = 0
@@ -115,6 +111,14 @@ class Tally:
     """The client's deadline passed; the cancellation that follows is ours."""
     entry: Entry | None = None
     """Set once it is kept: all chunks after that are the end of the answer."""
+
+    def __init__(self, request: Request, began_ns: int) -> None:
+        self.request = request
+        self.began_ns = began_ns
+        """Monotonic, when the request arrived; all other times here are after it."""
+        self.attempts: list[Attempt] = []
+        self.lost: list[str] = []
+        """Targets that failed without a word of their answer, after they may have begun (and charged for) it."""
 
     def count(self, chunk: Chunk, now_ns: int) -> None:
         """Note what a chunk of the answer says."""

@@ -62,12 +62,17 @@ class Chat:
             auth_ns = clock.mono_ns() - began_ns
             body = await exchange.body(self._max_body_bytes)
             request = read_chat(body, exchange.headers, id=id_, tenant=tenant, key_id=key_id, at_ns=at_ns)
-            return Tally(request, began_ns, auth_ns=auth_ns)
+            tally = Tally(request, began_ns)
+            tally.auth_ns = auth_ns
+            return tally
         except (TrivetError, ClientGoneError, asyncio.CancelledError) as error:  # the last: the server is stopping
             request = Request(id=id_, tenant=tenant, key_id=key_id, model="", fields={}, at_ns=at_ns)
+            tally = Tally(request, began_ns)
             if isinstance(error, TrivetError):
-                return Tally(request, began_ns, fault=error.fault())
-            return Tally(request, began_ns, error=asyncio.CancelledError())
+                tally.fault = error.fault()
+            else:
+                tally.error = asyncio.CancelledError()
+            return tally
 
     async def _relay(self, tally: Tally, exchange: Exchange) -> None:
         """Answer; an error before the first chunk has its own status, one after it ends the stream with its words."""
