@@ -36,6 +36,13 @@ async def test_engines_come_before_what_is_paid_and_the_first_that_is_paid_is_th
 
 
 @pytest.mark.anyio
+async def test_an_engine_without_a_model_is_told_and_not_used() -> None:
+    async with server({"/v1/models": {"data": []}, "/api/tags": {"models": []}}) as port:
+        found = await look({}, ports=[port])
+    assert (found.used, [u.name for u in found.unused]) == ([], [f"ollama at http://127.0.0.1:{port}/v1"])
+
+
+@pytest.mark.anyio
 async def test_a_key_that_cannot_be_sent_is_not_used_and_it_says_why() -> None:
     found = await with_keys({"GEMINI_API_KEY": f"{KEY}\nand more"})
     assert found.used == []

@@ -46,10 +46,10 @@ _NOT_YET: Mapping[str, str] = {
 
 
 class Unused(NamedTuple):
-    """A key that is set and that the file does not use."""
+    """A key that is set, or an engine that answers, and that the file does not use."""
 
     name: str
-    """The environment variable."""
+    """The environment variable, or which engine where."""
     why: str
     target: TargetSettings | None = None
     """What would use it, if somebody who knows better takes it."""
@@ -74,8 +74,13 @@ class Offers(NamedTuple):
 
 async def look(env: Mapping[str, str], *, ports: Iterable[int]) -> Offers:
     """Ask the loopback ports what listens there, and read which keys are set. Never raises."""
-    used = [found for found in await discover.engines(ports=ports) if found.models]
-    unused = []
+    engines = await discover.engines(ports=ports)
+    used = [found for found in engines if found.models]
+    unused = [
+        Unused(f"{found.kind} at {found.base_url}", "it has no model that can answer yet; give it one, and again.")
+        for found in engines
+        if not found.models
+    ]
     for found in discover.keys(env):
         found = _at_its_own_address(found, env)
         why = _why_not(found, env)

@@ -108,7 +108,7 @@ def _about(target: TargetSettings, offers: Offers) -> str:
 def _unused(unused: Iterable[Unused]) -> Iterator[str]:
     words = [f"# {key.name}: {clean(key.why, most=200)}" for key in unused]
     if words:
-        yield "\n".join(["# Keys that are set and not used:", *words]) + "\n"
+        yield "\n".join(["# Found, and not used:", *words]) + "\n"
     for key in unused:
         if key.target is not None:
             yield "\n".join(f"#{line}" for line in lines(key.target.name, key.target)) + "\n"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.upstream.engine_room import smollm
 from trivet.cli.doctor.call import call_checks
 from trivet.cli.doctor.check import Check
 from trivet.config import parse
@@ -92,3 +93,24 @@ async def test_what_cannot_be_asked_is_said_and_not_asked(home: Path) -> None:
     embedded = parse('[targets.e]\nprovider = "llamacpp"\nmodel = "smollm2-135m-instruct"\n', source="t")
     (check,) = await call_checks(embedded, os.environ)
     assert check.words.startswith("not asked: its file is not here yet")
+
+
+@pytest.mark.slow
+@pytest.mark.anyio
+async def test_a_model_of_ours_is_loaded_asked_and_let_go(home: Path) -> None:
+    engine = "engine = { context = 512, slots = 1 }"
+    text = f'[targets.e]\nprovider = "llamacpp"\nmodel = "{smollm()}"\nprice = {{ hour = "$0.08" }}\n{engine}\n'
+    (check,) = await call_checks(parse(text, source="t"), os.environ)
+    assert check.state == "ok", check
+    assert " answered 200 in " in check.words
+    assert "$" in check.words
+
+
+@pytest.mark.anyio
+async def test_an_engine_that_cannot_load_its_file_is_a_cross(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.gguf").write_bytes(b"no model")
+    text = f'[targets.e]\nprovider = "llamacpp"\nmodel = "{tmp_path / "broken.gguf"}"\n'
+    (check,) = await call_checks(parse(text, source="t"), os.environ)
+    assert check.state == "bad", check
+    assert check.fix == f"Its own words: cat {home / 'engines' / 'e.log'}"
+    assert (home / "engines" / "e.log").exists()

@@ -1,6 +1,7 @@
 """`trivet doctor` as a person runs it: one line for each thing that is in place or not."""
 
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -122,3 +123,21 @@ def test_a_person_sees_the_line_of_the_file_whose_it_is_and_the_fix(home: Path, 
     assert done.returncode == 1
     assert "FAIL config: bad.toml:2: server.port" in done.stdout
     assert "(yours to fix)\n    Correct line 2 of bad.toml" in done.stdout
+
+
+def test_what_cannot_even_be_looked_at_is_a_finding_and_no_traceback(home: Path, config: Path) -> None:
+    """Here a name that no file system takes; a home of another user is the usual case."""
+    done = trivet("doctor", "--config", str(config), "--json", env={"TRIVET_HOME": "x" * 300})
+    assert (done.returncode, done.stderr) == (1, "")
+    broken = {check["what"] for check in json.loads(done.stdout)["checks"] if check["state"] == "bad"}
+    assert {"home", "client keys", "file modes", "ledger"} <= broken
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as somebody else")
+def test_a_home_of_another_user_is_told(home: Path, config: Path) -> None:
+    home.mkdir(mode=0o700)
+    os.chown(home, 65534, 65534)
+    done = trivet("doctor", "--config", str(config), "--json")
+    (check,) = [c for c in json.loads(done.stdout)["checks"] if c["what"] == "file modes"]
+    assert check["state"] == "warn"
+    assert "belongs to another user (id 65534)" in check["words"]

@@ -18,17 +18,20 @@ from trivet.cli.doctor.credentials import address
 from trivet.cli.doctor.targets import whose_place
 from trivet.cli.offers import CHAT_MODELS
 from trivet.cli.text import clean, dollars
-from trivet.config import Settings, TargetSettings
+from trivet.config import Settings, TargetSettings, home
 from trivet.errors import ConfigError, TrivetError, UpstreamError
 from trivet.ledger.prices import Prices
 from trivet.seams import Kit, Provider, load
 from trivet.types import Usage
+from trivet.upstream.embedded import MISSING
 from trivet.weights import Store, find
 from trivet.wire.chat import read_chat
 
 _CALL_S = 60.0  # a model that thinks before its first token, on a bad day
 _LOAD_S = 180.0  # 1.1 GB from a slow disk, one engine after the other
 _POLL_S = 0.05
+_DIED = ("failed", "restarting", "stopped")
+"""How `upstream/engine.py` begins to say that a model did not load; the gateway tries again, a person should know."""
 
 _ADVICE: Mapping[int, tuple[Whose, str]] = {
     400: ("operator", "The target does not take a plain question: is it a chat model?"),
@@ -71,7 +74,7 @@ async def _call(target: TargetSettings, env: Mapping[str, str], kit: Kit, prices
     except ConfigError as error:
         return bad(what, str(error), "See the line above about its key." if target.api_key else "Correct its section.")
     try:
-        return await _asked(what, target, provider, model=model, prices=prices)
+        return await _asked(what, target, provider, model=model, prices=prices, env=env)
     finally:
         await provider.aclose()
 
@@ -84,9 +87,14 @@ def _is_here(target: TargetSettings, kit: Kit, env: Mapping[str, str]) -> bool:
         return False
 
 
-async def _asked(what: str, target: TargetSettings, provider: Provider, *, model: str, prices: Prices) -> Check:
+async def _asked(
+    what: str, target: TargetSettings, provider: Provider, *, model: str, prices: Prices, env: Mapping[str, str]
+) -> Check:
     try:
-        await _ready(provider)
+        trouble = await _not_loaded(provider)
+        if trouble:
+            fix = f"Its own words: cat {home(env) / 'engines' / target.name}.log"
+            return bad(what, f"{clean(model)}: {clean(trouble, most=300)}", fix)
         began_ns = time.monotonic_ns()
         async with asyncio.timeout(_CALL_S):
             usage, said = await _one_token(provider, model)
@@ -101,12 +109,15 @@ async def _asked(what: str, target: TargetSettings, provider: Provider, *, model
     return ok(what, f"{clean(said or model)} answered 200 in {took_ns / 1e6:.0f} ms, {money}")
 
 
-async def _ready(provider: Provider) -> None:
-    """Wait for an engine of ours to load; others are ready at once."""
+async def _not_loaded(provider: Provider) -> str:
+    """Wait for an engine of ours to load (others are ready at once), and say why it did not; "" if it did."""
     await provider.start()
     async with asyncio.timeout(_LOAD_S):
-        while provider.ready():  # noqa: ASYNC110  # a provider tells, and has no event
+        while words := provider.ready():
+            if words.startswith((*_DIED, MISSING)):
+                return words
             await asyncio.sleep(_POLL_S)
+    return ""
 
 
 async def _one_token(provider: Provider, model: str) -> tuple[Usage | None, str]:

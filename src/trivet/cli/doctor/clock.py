@@ -5,6 +5,7 @@ Three witnesses: the date of this version, the files of the home, and the target
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ _FINE_S = 0.001  # of the monotonic clock: what is measured with it is told in t
 def clock_checks(now_ns: int, folder: Path) -> Iterator[Check]:
     """Compare the clock with what is known without asking anybody; `folder` is the home."""
     now = datetime.fromtimestamp(now_ns // 1_000_000_000, tz=UTC)
-    newest = max((p.stat().st_mtime_ns for p in _files(folder)), default=0)
+    newest = max(_times(folder), default=0)
     if now < _RELEASED:
         yield bad("clock", f"says {now:%Y-%m-%d %H:%M} UTC, before this version was made", _FIX)
     elif newest > now_ns + _APART_S * 1_000_000_000:
@@ -33,12 +34,11 @@ def clock_checks(now_ns: int, folder: Path) -> Iterator[Check]:
         yield warn("clock", f"durations are only known to {steady.resolution} s on this system", "None is known.", "")
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from (p for p in folder.iterdir() if p.is_file())
-        ledger = folder / "ledger"
-        if ledger.is_dir():
-            yield from (p for p in ledger.iterdir() if p.is_file())
+def _times(folder: Path) -> Iterator[int]:
+    """Give the times of change of the files in the home and its ledger."""
+    for path in (*folder.glob("*"), *(folder / "ledger").glob("*")):
+        with suppress(FileNotFoundError):  # SQLite's own come and go
+            yield path.stat().st_mtime_ns
 
 
 def witness_checks(dates: Mapping[str, tuple[str, int]]) -> Iterator[Check]:

@@ -36,6 +36,7 @@ def _home(folder: Path) -> Iterator[Check]:
     if folder.stat().st_uid != os.geteuid():
         fix = f"Run as the one it belongs to, or: sudo chown -R $(id -u) {folder}"
         yield warn("file modes", f"{folder} belongs to another user (id {folder.stat().st_uid})", fix)
+        return
     # Below a folder that only its owner can enter, the modes of the files do not matter.
     if not _mode(folder) & 0o077:
         yield ok("file modes", f"only you can enter {folder}")

@@ -34,7 +34,7 @@ def has_keys(env: Mapping[str, str]) -> bool:
     try:
         with closing(KeyRing(home(env) / FILE)) as ring:
             return ring.any
-    except TrivetError:  # `key_ring_check` says so
+    except (TrivetError, OSError):  # `key_ring_check` says so
         return False
 
 
@@ -47,7 +47,7 @@ def key_ring_check(env: Mapping[str, str]) -> Check:
                 "there are some: each request needs one" if ring.any else "none: open to this machine, to nobody else"
             )
             return ok("client keys", words)
-    except TrivetError as error:
+    except (TrivetError, OSError) as error:
         return bad("client keys", str(error), f"Put {path} back from a copy; or delete it and make new keys.")
 
 

@@ -10,14 +10,14 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
 import msgspec
 
 from trivet.cli.doctor import call, clock, credentials, disk, file, ledger, modes, port, targets
-from trivet.cli.doctor.check import Check
+from trivet.cli.doctor.check import Check, bad
 from trivet.config import home
 
 _MARKS = {"ok": ("✔", "ok  ", "green"), "warn": ("!", "warn", "yellow"), "bad": ("✘", "FAIL", "red")}
@@ -59,20 +59,29 @@ async def _checks(config: Path | None, env: Mapping[str, str], *, calls: bool) -
     # Who can read is looked at first: what comes later may make files, or change their modes.
     path = config or Path(env.get("TRIVET_CONFIG") or "trivet.toml")
     about_file, settings = await file.settings_checks(config, env)
-    about_modes = list(modes.mode_checks(settings, env, config=path))
+    about_modes = list(_told("file modes", modes.mode_checks(settings, env, config=path)))
     checks = [file.python_check(), *about_file, *await file.found_checks(settings, env)]
     if settings is not None:
         answers = await targets.reach(settings, env)
         checks += [*credentials.credential_checks(settings, env), *(answer.check for answer in answers.values())]
         if calls:
             checks += await call.call_checks(settings, env)
-        checks += [*targets.price_checks(settings), *disk.engine_checks(settings, env)]
+        checks += [*targets.price_checks(settings), *_told("engine", disk.engine_checks(settings, env))]
         checks += [port.port_check(settings, env), port.key_ring_check(env)]
         checks += clock.witness_checks({name: a.date for name, a in answers.items() if a.date is not None})
-    checks += disk.home_checks(settings, env)
+    checks += _told("home", disk.home_checks(settings, env))
     if settings is not None:
         checks += ledger.ledger_checks(settings, env)
-    return [*checks, *about_modes, *clock.clock_checks(time.time_ns(), home(env))]
+    return [*checks, *about_modes, *_told("clock", clock.clock_checks(time.time_ns(), home(env)))]
+
+
+def _told(what: str, checks: Iterable[Check]) -> Iterator[Check]:
+    """Have what cannot be looked at told as a finding too."""
+    try:
+        yield from checks
+    except OSError as error:
+        words = f"{error.filename or 'it'} cannot be looked at: {error.strerror or error}"
+        yield bad(what, words, "Run as the user whose it is, or name another place: export TRIVET_HOME=FOLDER")
 
 
 def _print(checks: Iterable[Check]) -> None:
