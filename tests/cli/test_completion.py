@@ -1,7 +1,9 @@
 """The script for the shell."""
 
+import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -25,3 +27,18 @@ def test_the_script_is_right_for_bash() -> None:
 
 def test_another_shell_is_a_usage_error() -> None:
     assert CliRunner().invoke(cli, ["completion", "tcsh"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("trivet ini", {"init"}),
+        ("trivet init --", {"--path", "--force", "--print", "--json", "--engine-port", "--help"}),
+        ("trivet doctor --", {"--config", "--call", "--json", "--help"}),
+    ],
+)
+def test_what_the_shell_asks_for_is_answered(typed: str, offered: set[str]) -> None:
+    env = {"_TRIVET_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    words = [sys.executable, "-m", "trivet.cli.main"]
+    told = subprocess.run(words, env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=True)
+    assert {line.partition(",")[2] for line in told.stdout.splitlines()} == offered

@@ -22,7 +22,7 @@ def test_the_version_is_told() -> None:
 
 def test_the_help_names_every_command_with_what_it_is_for() -> None:
     output = CliRunner().invoke(cli, ["--help"]).output
-    for name in ("demo", "serve", "run", "usage", "keys", "doctor", "completion"):
+    for name in ("demo", "init", "serve", "run", "usage", "keys", "doctor", "completion"):
         assert f"\n  {name} " in output
     assert "help-markdown" not in output
 
@@ -36,7 +36,7 @@ def test_the_help_imports_no_command_and_nothing_heavy() -> None:
     assert result.stderr.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ["serve", "run", "usage", "keys", "doctor", "completion"])
+@pytest.mark.parametrize("name", ["init", "serve", "run", "usage", "keys", "doctor", "completion"])
 def test_each_command_has_help_with_an_example(name: str) -> None:
     result = CliRunner().invoke(cli, [name, "--help"], prog_name="trivet")
     assert result.exit_code == 0

@@ -25,6 +25,7 @@ class _Lazy(NamedTuple):
 
 _COMMANDS = {
     "demo": _Lazy("demo", "See it work: a real model, a few questions, what they cost. No key needed."),
+    "init": _Lazy("init", "Write a first trivet.toml from the engines and keys that are here."),
     "serve": _Lazy("serve", "Start the gateway."),
     "run": _Lazy("run", "Run a program with its OpenAI calls going through the gateway."),
     "usage": _Lazy("usage", "Show what was asked, what it cost and what was saved."),
@@ -43,6 +44,7 @@ a program needs no change, and its ledger shows what every request cost and save
 _EXAMPLES = """\b
 Examples, in order of use:
   trivet demo                        see it work, on a model in this machine
+  trivet init                        write trivet.toml from what is found here
   trivet doctor                      what is found here, and what is missing
   trivet serve                       start the gateway on http://127.0.0.1:8088
   trivet run -- python app.py        an unchanged program, through the gateway

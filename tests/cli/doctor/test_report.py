@@ -1,20 +1,16 @@
-"""`trivet doctor`: one line for each thing that is in place or not."""
+"""`trivet doctor` as a person runs it: one line for each thing that is in place or not."""
 
 import json
+import os
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from trivet.cli import doctor
+from tests.cli.conftest import Upstream, trivet
 from trivet.cli.main import cli
-from trivet.config import Settings, parse
-from trivet.upstream.discover import Found, settings_from
-
-from .conftest import Upstream, trivet
 
 KEY = "sk-proj-Zx81mQd0v7Yt2Lk9"  # made up
 
@@ -73,7 +69,8 @@ def test_a_key_is_sent_where_it_belongs_and_never_written(
 def test_a_key_that_is_not_there_is_a_cross(home: Path, config: Path) -> None:
     config.write_text(config.read_text().replace('model = "m-1"', 'model = "m-1"\napi_key = "env:MY_KEY"'))
     checks = lines(config, exit_code=1)
-    assert checks["target one"]["words"].startswith("The environment variable MY_KEY is not set")
+    assert "MY_KEY is not set" in checks["key of one"]["words"]
+    assert checks["key of one"]["fix"] == "export MY_KEY=..."
 
 
 def test_a_model_that_is_not_listed_and_a_price_that_is_not_known_are_warnings(home: Path, config: Path) -> None:
@@ -85,67 +82,6 @@ def test_a_model_that_is_not_listed_and_a_price_that_is_not_known_are_warnings(h
     assert checks["price of one"]["words"].startswith("not known: ")
 
 
-def test_a_port_that_is_taken_is_a_cross_unless_it_is_trivets(home: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        settings = parse(f"[server]\nport = {taken.getsockname()[1]}\n", source="t")
-        check = doctor.port_check(settings)
-    assert (check.state, check.fix) == ("bad", "trivet serve --port 0")
-
-
-def test_a_home_that_others_can_enter_is_a_warning(home: Path) -> None:
-    home.mkdir(mode=0o755)
-    home.chmod(0o755)
-    states = {check.what: check for check in doctor.home_checks(home)}
-    assert states["file modes"].state == "warn"
-    assert states["file modes"].fix == f"chmod 700 {home}"
-
-
-def test_a_key_file_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
-    for name, mode in (("open", 0o644), ("closed", 0o600)):
-        (tmp_path / name).write_text(KEY)
-        (tmp_path / name).chmod(mode)
-    text = "".join(f'[targets.{n}]\nprovider = "openai"\napi_key = "file:{tmp_path / n}"\n' for n in ("open", "closed"))
-    (check,) = doctor.key_file_checks(parse(text, source="t"))
-    assert (check.state, check.what, check.fix) == ("warn", "key of open", f"chmod 600 {tmp_path / 'open'}")
-
-
-def test_a_home_that_cannot_be_made_is_a_cross(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    (check,) = doctor.home_checks(tmp_path / "file" / "home")
-    assert check.state == "bad"
-
-
-def test_a_ledger_that_is_broken_is_a_cross(home: Path) -> None:
-    (home / "ledger").mkdir(parents=True)
-    (home / "ledger" / "ledger.db").write_bytes(b"no database, " * 1000)
-    *_, check = doctor.ledger_checks(Settings(), {"TRIVET_HOME": str(home)})
-    assert (check.what, check.state) == ("ledger", "bad")
-
-
-def test_a_clock_of_1970_is_a_cross() -> None:
-    assert doctor.clock_check(0).state == "bad"
-    assert doctor.clock_check(time.time_ns()).state == "ok"
-
-
-def test_a_model_that_nobody_knows_is_a_cross(home: Path) -> None:
-    settings = parse('[targets.a]\nprovider = "llamacpp"\nmodel = "no-such-model"\n', source="t")
-    states = {check.what: check.state for check in doctor.engine_checks(settings, {"TRIVET_MODELS": str(home)})}
-    assert states["model no-such-model"] == "bad"
-
-
-@pytest.mark.parametrize(
-    "found",
-    [
-        Found("vllm", "http://127.0.0.1:8000/v1", ("Qwen/Qwen2.5-7B", "m")),
-        Found("openai", "https://api.openai.com/v1", key="env:OPENAI_API_KEY"),
-    ],
-)
-def test_what_is_offered_can_be_pasted(found: Found) -> None:
-    assert parse(doctor.toml(found), source="t").targets == settings_from([found]).targets
-
-
 def test_a_key_in_the_environment_that_no_target_uses_is_offered(
     home: Path, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,3 +90,54 @@ def test_a_key_in_the_environment_that_no_target_uses_is_offered(
     assert "OPENROUTER_API_KEY is set, and no target uses it. Add to trivet.toml:" in result.stdout
     assert '    api_key = "env:OPENROUTER_API_KEY"\n' in result.stdout
     assert KEY not in result.output
+
+
+def test_what_is_not_in_place_has_somebody_who_can_put_it_right_and_how(home: Path, config: Path) -> None:
+    config.write_text(config.read_text().replace('model = "m-1"', 'model = "m-2"\napi_key = "env:MY_KEY"'))
+    config.chmod(0o666)
+    found = [c for c in lines(config, exit_code=1).values() if c["state"] != "ok"]
+    assert {"target one", "key of one", "config file"} <= {c["what"] for c in found}
+    assert all(c["whose"] in ("operator", "upstream", "trivet") and c["fix"] for c in found)
+
+
+def test_a_call_is_only_made_when_it_is_asked_for(home: Path, config: Path, upstream: Upstream) -> None:
+    assert "call of one" not in lines(config, exit_code=0)
+    assert {path for path, _ in upstream.seen} == {"/v1/models"}
+    result = run("--config", str(config), "--call", "--json")
+    (check,) = [c for c in json.loads(result.stdout)["checks"] if c["what"] == "call of one"]
+    assert check["words"].startswith("m-1 answered 200 in ")
+    assert "/v1/chat/completions" in {path for path, _ in upstream.seen}
+
+
+def test_it_says_in_json_whether_all_is_well(home: Path, config: Path, upstream: Upstream) -> None:
+    lines(config, exit_code=0)
+    assert json.loads(run("--config", str(config), "--json").stdout)["ok"] is True
+    upstream.status = 401
+    result = run("--config", str(config), "--json")
+    assert (result.exit_code, json.loads(result.stdout)["ok"]) == (1, False)
+
+
+def test_a_person_sees_the_line_of_the_file_whose_it_is_and_the_fix(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("[server]\nport = 'x'\n")
+    done = trivet("doctor", "--config", "bad.toml", env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 1
+    assert "FAIL config: bad.toml:2: server.port" in done.stdout
+    assert "(yours to fix)\n    Correct line 2 of bad.toml" in done.stdout
+
+
+def test_what_cannot_even_be_looked_at_is_a_finding_and_no_traceback(home: Path, config: Path) -> None:
+    """Here a name that no file system takes; a home of another user is the usual case."""
+    done = trivet("doctor", "--config", str(config), "--json", env={"TRIVET_HOME": "x" * 300})
+    assert (done.returncode, done.stderr) == (1, "")
+    broken = {check["what"] for check in json.loads(done.stdout)["checks"] if check["state"] == "bad"}
+    assert {"home", "client keys", "file modes", "ledger"} <= broken
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as somebody else")
+def test_a_home_of_another_user_is_told(home: Path, config: Path) -> None:
+    home.mkdir(mode=0o700)
+    os.chown(home, 65534, 65534)
+    done = trivet("doctor", "--config", str(config), "--json")
+    (check,) = [c for c in json.loads(done.stdout)["checks"] if c["what"] == "file modes"]
+    assert check["state"] == "warn"
+    assert "belongs to another user (id 65534)" in check["words"]
