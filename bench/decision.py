@@ -25,12 +25,13 @@ import msgspec
 from trivet.cli.build import SystemRandom
 from trivet.ledger.keys import FILE, KeyRing, create
 from trivet.pipeline import Stages, Tally, Try, decide, end_attempt, look, settle
+from trivet.server.ask import new_id
 from trivet.server.auth import Auth
-from trivet.server.chat import new_id
 from trivet.testing.house import config, kit, stages
 from trivet.testing.memory import Memory
 from trivet.types import Chunk, Entry, Hold
-from trivet.wire.chat import read_chat, read_piece
+from trivet.wire.chat import read_piece
+from trivet.wire.request import read_request
 
 POLICY = """
 [policies.p]
@@ -90,7 +91,7 @@ class Path1K:
         began_ns, at_ns = clock.mono_ns(), clock.now_ns()
         tenant, key_id = self._auth.check(self._headers)
         id_ = new_id(at_ns, self._random)
-        request = read_chat(raw, self._headers, id=id_, tenant=tenant, key_id=key_id, at_ns=at_ns)
+        request = read_request(raw, self._headers, id=id_, tenant=tenant, key_id=key_id, at_ns=at_ns)
         tally = Tally(request, began_ns)
         tally.facts = run_to_end(look(tally, self._stages))
         tally.decision = decide(request, tally.facts, tally.policy)

@@ -33,7 +33,7 @@ from trivet.testing.memory import Memory
 from trivet.testing.upstream import Answer, Tool, Upstream
 from trivet.types import Entry, Hold, Usage
 from trivet.upstream.http import dial
-from trivet.wire.chat import read_chat
+from trivet.wire.request import read_request
 
 pytestmark = pytest.mark.anyio
 
@@ -116,7 +116,7 @@ async def test_24_a_stop_word_and_a_hang_up_pay_for_every_token_that_was_relayed
     store = Memory()
     async with Upstream(*words) as upstream, stages(config({"a": upstream.base_url}), kit(tmp_path), store) as made:
         for position in range(0, 60, 3) if stream else (0,):
-            request = read_chat(
+            request = read_request(
                 json.dumps({**ASK, "stream": stream}).encode(),
                 [],
                 id=f"r{position}",

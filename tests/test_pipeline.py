@@ -32,7 +32,7 @@ from trivet.types import (
     Serve,
     Usage,
 )
-from trivet.wire.chat import read_chat
+from trivet.wire.request import read_request
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +59,7 @@ IDS = count(1)
 def ask(**body: Any) -> Request:
     """Make a request as the edge does; `trivet=` holds its controls."""
     whole = {"model": "p", "messages": [{"role": "user", "content": "hi"}], **body}
-    return read_chat(json.dumps(whole).encode(), [], id=f"req_{next(IDS)}", tenant="t", key_id="", at_ns=1)
+    return read_request(json.dumps(whole).encode(), [], id=f"req_{next(IDS)}", tenant="t", key_id="", at_ns=1)
 
 
 def always(answer: Answer) -> Any:

@@ -30,7 +30,7 @@ from trivet.testing.house import config, kit, stages
 from trivet.testing.memory import Memory
 from trivet.testing.upstream import Answer, Upstream
 from trivet.types import Entry, Hold
-from trivet.wire.chat import read_chat
+from trivet.wire.request import read_request
 
 POLICY = '[policies.p]\npool = ["a", "b"]\n[policies.p.cache]\nmode = "exact"\n'
 Kind = Literal["call", "failover", "hit", "refusal"]
@@ -132,7 +132,7 @@ def body_of(kind: Kind, number: int, *, stream: bool) -> bytes:
 
 async def through_the_pipeline(made: World, body: bytes, id_: str) -> None:
     """Ask as the edge does: take each piece, and wait a moment for the client to have it."""
-    request = read_chat(body, [], id=id_, tenant="t", key_id="", at_ns=1)
+    request = read_request(body, [], id=id_, tenant="t", key_id="", at_ns=1)
     tally = Tally(request, made.stages.clock.mono_ns())
     try:
         async with aclosing(answer(tally, made.stages)) as chunks:
@@ -222,7 +222,7 @@ def test_a_caller_cancelled_while_the_ledger_fails_is_still_cancelled(tmp_path: 
         async with Upstream("Hel", "lo", host="a.test", port=80) as upstream:
             made = kit(tmp_path, clock=LoopClock(), dialer=dial)
             async with stages(config({"a": upstream.base_url}), made, store) as built:
-                request = read_chat(b'{"model":"nobody","messages":[]}', [], id="r", tenant="t", key_id="", at_ns=1)
+                request = read_request(b'{"model":"nobody","messages":[]}', [], id="r", tenant="t", key_id="", at_ns=1)
                 asking = asyncio.ensure_future(anext(answer(Tally(request, made.clock.mono_ns()), built)))
                 await asyncio.sleep(0.005)
                 assert store.settled
@@ -244,7 +244,9 @@ def test_a_deadline_leaves_no_trace_in_the_task_of_its_request(model: str, tmp_p
             async with stages(config({"a": upstream.base_url}), made, store) as built:
                 for number in range(2):
                     body = {"model": model, "messages": [], "trivet": {"deadline": "5s"}}
-                    request = read_chat(json.dumps(body).encode(), [], id=f"r{number}", tenant="t", key_id="", at_ns=1)
+                    request = read_request(
+                        json.dumps(body).encode(), [], id=f"r{number}", tenant="t", key_id="", at_ns=1
+                    )
                     with pytest.raises(TrivetError) as caught:
                         async with aclosing(answer(Tally(request, made.clock.mono_ns()), built)) as chunks:
                             await anext(chunks)

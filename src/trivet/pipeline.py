@@ -218,6 +218,8 @@ def cache_use(request: Request, policy: Policy) -> str:
     if policy.cache is None:
         return "off"
     word = request.controls.cache
+    if request.kind != "chat":  # the same text has the same embedding, at any temperature; the others are not kept
+        return "bypass" if word == "off" or request.kind != "embeddings" else "refresh" if word == "refresh" else "miss"
     temperature = 1.0 if request.temperature is None else request.temperature  # 1 is the providers' default
     if word == "off" or request.n != 1 or temperature > policy.cache.max_temperature:
         return "bypass"
@@ -332,6 +334,7 @@ def settle(tally: Tally, stages: Stages) -> Awaitable[None] | None:
     hit = tally.decision.hit if isinstance(tally.decision, Serve) else None
     entry = Entry(
         id=request.id,
+        kind=request.kind,
         at_ns=request.at_ns,
         tenant=request.tenant,
         key_id=request.key_id,
@@ -422,8 +425,10 @@ def _usage(tally: Tally) -> tuple[Usage | None, bool]:
         return tally.usage, False
     if tally.error is not None and not tally.chunks and isinstance(tally.error, Exception):
         return None, False  # the target failed without a word
+    if tally.request.kind == "moderations":
+        return None, False  # they report no tokens
     prompt = sum(len(bytes(value)) for value in tally.request.fields.values())
-    output = tally.chunks if tally.request.stream else tally.out_bytes // 4
+    output = 0 if tally.request.kind == "embeddings" else tally.chunks if tally.request.stream else tally.out_bytes // 4
     return Usage(input_tokens=prompt // 4, output_tokens=output), True
 
 
@@ -483,7 +488,8 @@ async def keep(tally: Tally, stages: Stages) -> None:
     policy, gathered, entry = tally.policy, tally.gathered, tally.entry
     if gathered is None or policy is None or policy.cache is None or entry is None:
         return
-    if tally.finish == "stop" or (tally.finish == "tool_calls" and policy.cache.tools):
+    whole = tally.finish == "stop" or tally.request.kind == "embeddings"
+    if whole or (tally.finish == "tool_calls" and policy.cache.tools):
         try:
             body = join(gathered) if tally.request.stream else gathered[0]
         except UpstreamError:  # relayed as it came; it could not be replayed

@@ -24,6 +24,9 @@ else:
 CacheWord = Literal["auto", "off", "refresh", "only"]
 """`x-trivet-cache`: obey the policy; do not look and do not keep; do not look but keep; never call upstream."""
 
+Kind = Literal["chat", "completions", "embeddings", "moderations"]
+"""What is asked for, named as OpenAI's paths are."""
+
 Status = Literal["ok", "refused", "failed", "cancelled"]
 """How a request ended: answered; refused by us; not answered by any target; the caller left."""
 
@@ -63,13 +66,14 @@ class Controls(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 class Request(Struct, frozen=True, kw_only=True, gc=False):
-    """One chat completion asked for: read once at the edge, never changed.
+    """One answer asked for: read once at the edge, never changed.
 
     `fields` holds the top-level members of the body with their bytes as they came, so that what Trivet does not
     know goes through unchanged; what it decides on stands beside it, decoded from those same members.
     """
 
     id: str
+    kind: Kind = "chat"
     tenant: str
     key_id: str = ""
     model: str
@@ -288,6 +292,7 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     at_ns: int
     tenant: str
     key_id: str = ""
+    kind: Kind = "chat"
     model: str = ""
     """As asked for."""
     policy: str = ""

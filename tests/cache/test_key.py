@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trivet.cache.key import Fingerprint, KeyParts, fingerprint
 from trivet.testing.cache_suite import POLICY, ask
 from trivet.types import Request
-from trivet.wire.chat import read_chat
+from trivet.wire.request import read_request
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["", "a", "A", "a ", "é", "1"]),
@@ -31,7 +31,7 @@ DEFAULTS = {"namespace": "", "customer": ""}
 
 
 def made(body: bytes) -> Fingerprint | None:
-    return fingerprint(read_chat(body, [], id="r", tenant="t", key_id="", at_ns=0), POLICY)
+    return fingerprint(read_request(body, [], id="r", tenant="t", key_id="", at_ns=0), POLICY)
 
 
 def digest(request: Request) -> bytes | None:
@@ -81,6 +81,6 @@ def test_whole_numbers_beyond_doubles_stay_apart() -> None:
 
 def test_no_part_of_a_key_can_be_left_out() -> None:
     assert set(KeyParts.__struct_fields__) == {
-        "version", "tenant", "policy", "policy_digest", "namespace", "partition", "headers", "body",
+        "version", "kind", "tenant", "policy", "policy_digest", "namespace", "partition", "headers", "body",
     }  # fmt: skip
     assert not KeyParts.__struct_defaults__

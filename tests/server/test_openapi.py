@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.edge_kit import ASK, get, raw
+from tests.edge_kit import get, raw
 from trivet.server.openapi import document
 from trivet.testing.house import house
-from trivet.wire.chat import read_chat
+from trivet.types import Kind
+from trivet.wire.request import read_request
 
 
 def refs(node: Any) -> Iterator[str]:
@@ -55,9 +56,21 @@ async def test_it_describes_every_route_and_nothing_else() -> None:
         assert pointed(told, ref)
 
 
-def test_the_body_that_it_describes_is_the_one_that_is_read() -> None:
-    schema = document([("POST", "/x", "X.", True)])["components"]["schemas"]["ChatBody"]
-    assert set(schema["required"]) == {"model", "messages"}
+@pytest.mark.parametrize(
+    ("kind", "required", "more"),
+    [
+        ("chat", {"model", "messages"}, {"stream", "stream_options", "temperature", "n"}),
+        ("completions", {"model", "prompt"}, {"stream", "stream_options", "temperature", "n"}),
+        ("embeddings", {"model", "input"}, set()), ("moderations", {"input"}, {"model"}),
+    ],
+)  # fmt: skip
+def test_the_bodies_that_it_describes_are_those_that_are_read(kind: Kind, required: set[str], more: set[str]) -> None:
+    told = document([("POST", "/x", "X.", True, kind)])
+    ref = told["paths"]["/x"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    schema = pointed(told, ref)
+    assert set(schema["required"]) == required
     assert schema.get("additionalProperties") is not False
-    read_chat(json.dumps(ASK).encode(), [], id="r", tenant="t", key_id="", at_ns=0)
-    assert {"model", "messages", "stream", "stream_options", "temperature", "n", "trivet"} == set(schema["properties"])
+    assert set(schema["properties"]) == required | more | {"trivet"}
+    body = {"model": "m", "messages": [], "prompt": "", "input": []}
+    asked = json.dumps({name: body[name] for name in required}).encode()
+    assert read_request(asked, [], id="r", tenant="t", key_id="", at_ns=0, kind=kind).kind == kind

@@ -1,4 +1,4 @@
-"""Headers and report, read off a tally; over the wire they are in `test_chat.py` and `tests/docs`."""
+"""Headers and report, read off a tally; over the wire they are in `test_ask.py` and `tests/docs`."""
 
 import re
 

@@ -130,8 +130,8 @@ async def test_as_many_choices_as_asked_for_come() -> None:
 async def test_models_are_listed_and_other_paths_are_unknown() -> None:
     async with Upstream(models=["m1", "m2"]) as upstream, client(upstream) as ai:
         assert [m.id async for m in ai.models.list()] == ["m1", "m2"]
-        with pytest.raises(openai.NotFoundError, match="/v1/embeddings"):
-            await ai.embeddings.create(model="m1", input="x")
+        with pytest.raises(openai.NotFoundError, match="/v1/images/generations"):
+            await ai.images.generate(prompt="x")
 
 
 async def test_an_error_has_its_status_its_words_and_its_headers() -> None:

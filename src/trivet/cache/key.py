@@ -26,6 +26,7 @@ class KeyParts(Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """Everything that a key is made of; every part is required, so none can be forgotten."""
 
     version: int
+    kind: str
     tenant: str
     policy: str
     policy_digest: str
@@ -71,6 +72,7 @@ def fingerprint(request: Request, policy: Policy) -> Fingerprint | None:
         body: dict[str, Any] = _decode(raw)
         parts = KeyParts(
             version=1,
+            kind=request.kind,
             tenant=request.tenant,
             policy=policy.name,
             policy_digest=policy.digest,

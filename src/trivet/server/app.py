@@ -11,12 +11,13 @@ from typing import Literal, NamedTuple
 from trivet.errors import AuthError, BadRequestError, TrivetError
 from trivet.pipeline import Stages
 from trivet.seams import Random
+from trivet.server.ask import Ask
 from trivet.server.auth import Auth
-from trivet.server.chat import Chat
 from trivet.server.exchange import Exchange
 from trivet.server.head import PRIVATE, send_error, send_json
 from trivet.server.metrics import Metrics
 from trivet.server.openapi import document
+from trivet.types import Kind
 
 Endpoint = Callable[[Exchange], Awaitable[None]]
 
@@ -32,6 +33,8 @@ class Route(NamedTuple):
     auth: Literal["key", "public", "own"] = "key"
     """`key`: checked before the endpoint is called; `public`: open to all; `own`: the endpoint checks it itself,
     because a refusal must leave an Entry too."""
+    kind: Kind | None = None
+    """What a model is asked for there, if it is."""
 
 
 class NotFoundError(TrivetError):
@@ -52,9 +55,17 @@ class App:
     def __init__(self, stages: Stages, *, auth: Auth, random: Random, max_body_bytes: int) -> None:
         self._stages, self._auth = stages, auth
         self.metrics = Metrics()
-        chat = Chat(stages, auth=auth, random=random, max_body_bytes=max_body_bytes, count=self.metrics.count)
+
+        def asking(kind: Kind, path: str, words: str) -> Route:
+            count = self.metrics.count
+            ask = Ask(kind, stages, auth=auth, random=random, max_body_bytes=max_body_bytes, count=count)
+            return Route("POST", path, ask, words, "own", kind)
+
         self.routes: Sequence[Route] = (
-            Route("POST", "/v1/chat/completions", chat, "Answer a conversation.", auth="own"),
+            asking("chat", "/v1/chat/completions", "Answer a conversation."),
+            asking("completions", "/v1/completions", "Go on with a text, the older way."),
+            asking("embeddings", "/v1/embeddings", "Make vectors of texts."),
+            asking("moderations", "/v1/moderations", "Judge texts by a provider's rules."),
             Route("GET", "/v1/models", self._models, "List the names that can be asked for."),
             Route("GET", "/healthz", self._healthz, "Say that the process is alive.", auth="public"),
             Route("GET", "/readyz", self._readyz, "Say whether any target can answer.", auth="public"),
@@ -105,7 +116,7 @@ class App:
         await exchange.answer(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n" + PRIVATE, text)
 
     async def _openapi(self, exchange: Exchange) -> None:
-        known = [(r.method, r.path, r.words, r.auth != "public") for r in self.routes]
+        known = [(r.method, r.path, r.words, r.auth != "public", r.kind) for r in self.routes]
         await send_json(exchange, 200, document(known))
 
     def _states(self) -> dict[str, str]:

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from trivet import __version__
-from trivet.wire.chat import ChatBody
+from trivet.types import Kind
+from trivet.wire.request import BODIES
 
 _ERROR = {
     "type": "object",
@@ -29,16 +30,25 @@ _ERROR = {
 }
 
 
-def _chat_schema() -> dict[str, Any]:
-    schema: dict[str, Any] = msgspec.json.schema(ChatBody)["$defs"]["ChatBody"]
-    properties = {name: value for name, value in schema["properties"].items() if name != "stream_options"}
-    properties["messages"] = {"type": "array", "items": {"type": "object"}}
-    options = {"type": "object", "properties": {"include_usage": {"type": ["boolean", "null"]}}}
-    properties["stream_options"] = {"anyOf": [options, {"type": "null"}]}
-    return {"type": "object", "required": ["model", "messages"], "properties": properties}
+_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array"}]}
+_OPTIONS = {"type": "object", "properties": {"include_usage": {"type": ["boolean", "null"]}}}
+_RAW: dict[str, Any] = {
+    "messages": {"type": "array", "items": {"type": "object"}},
+    "prompt": _TEXTS,
+    "input": _TEXTS,
+    "stream_options": {"anyOf": [_OPTIONS, {"type": "null"}]},
+}
+"""Of members that are passed on unread, and so have no type of ours."""
 
 
-def _operation(method: str, path: str, words: str, *, needs_key: bool) -> dict[str, Any]:
+def _body(kind: Kind) -> dict[str, Any]:
+    name = BODIES[kind].__name__
+    schema: dict[str, Any] = msgspec.json.schema(BODIES[kind])["$defs"][name]
+    properties = {name: _RAW.get(name, value) for name, value in schema["properties"].items()}
+    return {"type": "object", "required": schema["required"], "properties": properties}
+
+
+def _operation(method: str, path: str, words: str, *, needs_key: bool, kind: Kind | None) -> dict[str, Any]:
     name = f"{method.lower()}_{path.strip('/').replace('/', '_').replace('.', '_')}"
     failed = {"description": "An error in OpenAI's shape.", "content": {"application/json": {"schema": _ERROR}}}
     operation: dict[str, Any] = {
@@ -47,23 +57,23 @@ def _operation(method: str, path: str, words: str, *, needs_key: bool) -> dict[s
         "security": [{"key": []}] if needs_key else [],
         "responses": {"200": {"description": "As it says."}, "default": failed},
     }
-    if method == "POST":
-        content = {"application/json": {"schema": {"$ref": "#/components/schemas/ChatBody"}}}
+    if kind is not None:
+        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{BODIES[kind].__name__}"}}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
-def document(routes: Sequence[tuple[str, str, str, bool]]) -> dict[str, Any]:
-    """Describe routes given as (method, path, what it does, whether it needs a key)."""
+def document(routes: Sequence[tuple[str, str, str, bool, Kind | None]]) -> dict[str, Any]:
+    """Describe routes given as (method, path, what it does, whether it needs a key, what is asked for there)."""
     paths: dict[str, dict[str, Any]] = {}
-    for method, path, words, needs_key in routes:
-        paths.setdefault(path, {})[method.lower()] = _operation(method, path, words, needs_key=needs_key)
+    for method, path, words, needs_key, kind in routes:
+        paths.setdefault(path, {})[method.lower()] = _operation(method, path, words, needs_key=needs_key, kind=kind)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Trivet", "version": __version__},
         "paths": paths,
         "components": {
-            "schemas": {"ChatBody": _chat_schema()},
+            "schemas": {body.__name__: _body(kind) for kind, body in BODIES.items()},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }

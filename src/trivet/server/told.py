@@ -1,6 +1,6 @@
 """What a client is told about its request: the headers of the answer, and the report at its end.
 
-Not here: the answer itself (`server/chat.py`), how lines are written (`server/head.py`).
+Not here: the answer itself (`server/ask.py`), how lines are written (`server/head.py`).
 Invariant: all of it is read off the Tally or its Entry, so headers, report and ledger cannot disagree.
 """
 

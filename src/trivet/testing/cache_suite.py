@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from trivet.seams import Cache, Clock
 from trivet.types import CachePolicy, Controls, Entry, Labels, Outcome, Policy, Request, Usage
-from trivet.wire.chat import read_chat
+from trivet.wire.request import read_request
 
 POLICY = Policy(
     name="p",
@@ -36,7 +36,7 @@ class Hands:
 def ask(*, tenant: str = "acme", namespace: str = "", customer: str = "", headers: Any = (), **body: Any) -> Request:
     """Make a request as the edge does."""
     whole = {"model": "p", "messages": [{"role": "user", "content": "2+2?"}], **body}
-    request = read_chat(json.dumps(whole).encode(), headers, id="req_1", tenant=tenant, key_id="", at_ns=0)
+    request = read_request(json.dumps(whole).encode(), headers, id="req_1", tenant=tenant, key_id="", at_ns=0)
     return replace(request, labels=Labels(customer=customer), controls=Controls(namespace=namespace))
 
 
@@ -174,7 +174,7 @@ class CacheSuite:
 
     async def test_a_body_with_a_name_twice_never_decides_what_the_plain_one_gets(self, cache: Cache) -> None:
         twice = b'{"model":"p","messages":[{"role":"user","content":"evil","content":"2+2?"}]}'
-        crooked = read_chat(twice, [], id="r", tenant="acme", key_id="", at_ns=0)
+        crooked = read_request(twice, [], id="r", tenant="acme", key_id="", at_ns=0)
         await self.keep(cache, crooked)
         assert await self.found(cache, ask()) is None
         await cache.aclose()
@@ -182,7 +182,7 @@ class CacheSuite:
     @pytest.mark.parametrize("odd", [b"1e999", b"[" * 600 + b"]" * 600])
     async def test_a_body_that_cannot_be_compared_is_a_miss_not_an_error(self, cache: Cache, odd: bytes) -> None:
         body = b'{"model":"p","messages":[],"x":' + odd + b"}"
-        request = read_chat(body, [], id="r", tenant="acme", key_id="", at_ns=0)
+        request = read_request(body, [], id="r", tenant="acme", key_id="", at_ns=0)
         await self.keep(cache, request)
         hit = (await cache.find(request, POLICY)).hit
         assert hit is None or hit.body == BODY

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple, Self, cast
 import httptools
 import msgspec
 
+from trivet.testing import documents
+from trivet.testing.documents import embeddings, moderations
 from trivet.types import Usage
 
 CREATED = 1_700_000_000
@@ -294,11 +296,16 @@ _Step = bytes | float | _Cut
 """Write; wait; close."""
 
 
+_OLDER = "/v1/completions"
+_LISTS = {"/v1/embeddings": embeddings, "/v1/moderations": moderations}
+_ANSWERED = {"/v1/chat/completions", _OLDER, *_LISTS}
+
+
 def _answer(asked: Asked, upstream: Upstream) -> Iterator[_Step]:
     if asked.method == "GET" and asked.path == "/v1/models":
         rows = [{"id": m, "object": "model", "created": CREATED, "owned_by": "scripted"} for m in upstream.models]
         yield _whole(200, (), _json({"object": "list", "data": rows}))
-    elif asked.method == "POST" and asked.path == "/v1/chat/completions":
+    elif asked.method == "POST" and asked.path in _ANSWERED:
         yield from _completion(asked, upstream.script(asked.body), next(upstream.ids))
     else:
         yield _failure(Answer(status=404, error={"message": f"Unknown request URL: {asked.method} {asked.path}."}))
@@ -314,12 +321,12 @@ def _completion(asked: Asked, answer: Answer, number: int) -> Iterator[_Step]:
     elif answer.status != 200:
         yield _failure(answer)
     elif stream:
-        yield from _streamed(answer, body, number)
+        yield from _streamed(answer, body, number, older=asked.path == _OLDER)
     else:
-        yield from _unstreamed(answer, body, number)
+        yield from _unstreamed(answer, body, number, path=asked.path)
 
 
-def _streamed(answer: Answer, body: dict[str, Any], number: int) -> Iterator[_Step]:
+def _streamed(answer: Answer, body: dict[str, Any], number: int, *, older: bool) -> Iterator[_Step]:
     asked_usage = (body.get("stream_options") or {}).get("include_usage") is True
     shared: dict[str, Any] = {"id": f"chatcmpl-{number}", "object": "chat.completion.chunk", "created": CREATED}
     shared["model"] = answer.model or body.get("model", "scripted")
@@ -327,7 +334,8 @@ def _streamed(answer: Answer, body: dict[str, Any], number: int) -> Iterator[_St
 
     def event(delta: dict[str, Any], finish: str | None = None) -> list[bytes]:
         choices = ({"index": i, "delta": delta, "logprobs": None, "finish_reason": finish} for i in range(_n(body)))
-        return [_event(shared | {"choices": [choice]} | tail) for choice in choices]
+        chunks = [shared | {"choices": [choice]} | tail for choice in choices]
+        return [_event(documents.older(chunk) if older else chunk) for chunk in chunks]
 
     opening, closing = event({"role": "assistant", "content": ""}), event({}, _finish(answer))
     pieces = [e for delta in _deltas(answer) for e in event(delta)]
@@ -354,7 +362,7 @@ def _streamed(answer: Answer, body: dict[str, Any], number: int) -> Iterator[_St
     yield b"0\r\n\r\n"
 
 
-def _unstreamed(answer: Answer, body: dict[str, Any], number: int) -> Iterator[_Step]:
+def _unstreamed(answer: Answer, body: dict[str, Any], number: int, *, path: str) -> Iterator[_Step]:
     if answer.hang_after is not None:
         yield from _wait(NEVER)
     yield from _wait(answer.delay_s)
@@ -376,6 +384,10 @@ def _unstreamed(answer: Answer, body: dict[str, Any], number: int) -> Iterator[_
     }
     if answer.usage is not None:
         document["usage"] = _usage(answer)
+    if path == _OLDER:
+        document = documents.older(document)
+    elif path in _LISTS:
+        document = _LISTS[path](body)
     raw = _json(document) if answer.events is None else b"".join(answer.events)
     whole = _whole(200, answer.headers, raw)
     if answer.cut_after is None:

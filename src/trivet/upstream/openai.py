@@ -1,4 +1,4 @@
-"""Any target that speaks OpenAI's chat completions: OpenAI, Azure, OpenRouter, vLLM, Ollama, llama.cpp, and others.
+"""Any target that speaks OpenAI's protocol: OpenAI, Azure, OpenRouter, vLLM, Ollama, llama.cpp, and others.
 
 Not here: the exchange itself (`upstream/remote.py`), the meaning of bytes (`wire/chat.py`).
 Invariant: documents are yielded as they came.
@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from trivet.config import Secret, TargetSettings, secret
 from trivet.errors import ConfigError, UpstreamError
 from trivet.seams import Kit
-from trivet.types import Chunk, Request
+from trivet.types import Chunk, Kind, Request
 from trivet.upstream.remote import Remote
-from trivet.wire.chat import for_target, read_error, read_piece
+from trivet.wire.chat import read_document, read_error, read_piece
+from trivet.wire.request import for_target
 
 BASE_URLS = {
     "openai": "https://api.openai.com/v1",
@@ -26,12 +27,22 @@ KEYS = {"openai": "env:OPENAI_API_KEY", "openrouter": "env:OPENROUTER_API_KEY"}
 """Where the key is if `api_key` does not say; only for the provider's own address: a key must not go elsewhere."""
 
 
+_PATHS: dict[Kind, bytes] = {
+    "chat": b"/chat/completions",
+    "completions": b"/completions",
+    "embeddings": b"/embeddings",
+    "moderations": b"/moderations",
+}
+
+
 class OpenAI:
     """The dialect."""
 
+    kinds = frozenset(_PATHS)
+
     def path(self, request: Request, *, model: str) -> bytes:
-        """Give the one path there is."""
-        return b"/chat/completions"
+        """Give the path of what is asked for."""
+        return _PATHS[request.kind]
 
     def body(self, request: Request, *, model: str) -> bytes:
         """Write the request as it came, but for the model's name, and with usage asked for."""
@@ -39,7 +50,7 @@ class OpenAI:
 
     def reading(self, request: Request) -> "Documents":
         """Begin to read."""
-        return Documents()
+        return Documents(request.kind)
 
     def refusal(self, body: bytes) -> UpstreamError | None:
         """Read an error, which stays as it came."""
@@ -49,9 +60,10 @@ class OpenAI:
 class Documents:
     """An answer whose documents are chunks already."""
 
-    __slots__ = ("over", "whole")
+    __slots__ = ("_kind", "over", "whole")
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
         self.over = self.whole = False
 
     def event(self, data: bytes) -> Sequence[Chunk]:
@@ -66,7 +78,9 @@ class Documents:
 
     def answer(self, body: bytes) -> Chunk:
         """Read a whole answer."""
-        return read_piece(body, streamed=False)
+        if self._kind in ("chat", "completions"):
+            return read_piece(body, streamed=False)
+        return read_document(body, kind=self._kind)
 
 
 def remote(target: TargetSettings, kit: Kit, *, base_url: str, key: Secret | None) -> Remote:

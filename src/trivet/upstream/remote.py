@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from trivet.config import Secret, TargetSettings, seconds
 from trivet.errors import UpstreamError
 from trivet.seams import Kit
-from trivet.types import Chunk, Opened, Request
+from trivet.types import Chunk, Kind, Opened, Request
 from trivet.upstream.connection import ConnectError, HttpError, Origin, PhaseTimeoutError, Reply
 from trivet.upstream.http import Pool, tls_context
 from trivet.wire.answer import split
@@ -59,14 +59,19 @@ class Reading(Protocol):
 
 
 class Dialect(Protocol):
-    """How a kind of target is spoken to. No I/O."""
+    """How a sort of target is spoken to. No I/O."""
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What can be asked for in it."""
+        ...
 
     def path(self, request: Request, *, model: str) -> bytes:
         """Say where to POST, after the path of the base URL: b"/chat/completions"."""
         ...
 
     def body(self, request: Request, *, model: str) -> bytes:
-        """Write the request. Raises UpstreamError (400, `again`): this kind of target cannot be asked that."""
+        """Write the request. Raises UpstreamError (400, `again`): this sort of target cannot be asked that."""
         ...
 
     def reading(self, request: Request) -> Reading:
@@ -126,6 +131,11 @@ class Remote:
         """Ask the target, and yield its answer as it comes."""
         model = request.model if self._target.model == "*" else self._target.model
         try:
+            if request.kind not in self._dialect.kinds:
+                raise UpstreamError(
+                    f"Target {self._target.name!r} cannot be asked for {request.kind}: its protocol has none here.",
+                    status=400, code="unsupported_endpoint", again=True, spent=False,
+                )  # fmt: skip
             body = self._dialect.body(request, model=model)
             reply = await self._pool.send(self._head(request, model, len(body)), body)
             try:
@@ -138,7 +148,8 @@ class Remote:
                     return
                 events, first = Events(), True
                 if _is_whole(reply):  # some servers answer whole though a stream was asked for
-                    for chunk in split(reading.answer(await reply.read_all(MAX_ANSWER_BYTES)).data, usage=True):
+                    whole = reading.answer(await reply.read_all(MAX_ANSWER_BYTES))
+                    for chunk in split(whole.data, usage=True) if request.kind == "chat" else (whole,):
                         yield _opened(chunk, opened) if first else chunk
                         first = False
                     return

@@ -25,7 +25,7 @@ from trivet.seams import Kit, Provider, load
 from trivet.types import Usage
 from trivet.upstream.embedded import MISSING
 from trivet.weights import Store, find
-from trivet.wire.chat import read_chat
+from trivet.wire.request import read_request
 
 _CALL_S = 60.0  # a model that thinks before its first token, on a bad day
 _LOAD_S = 180.0  # 1.1 GB from a slow disk, one engine after the other
@@ -133,7 +133,7 @@ async def _one_token(provider: Provider, model: str) -> tuple[Usage | None, str]
 
 async def _answer(provider: Provider, model: str, limit: str) -> tuple[Usage | None, str]:
     body = {"model": model, "messages": [{"role": "user", "content": "Say: yes"}], limit: 1}
-    request = read_chat(msgspec.json.encode(body), (), id="doctor", tenant="doctor", key_id="", at_ns=time.time_ns())
+    request = read_request(msgspec.json.encode(body), (), id="doctor", tenant="doctor", key_id="", at_ns=time.time_ns())
     usage, said = None, ""
     async with aclosing(provider.stream(request)) as chunks:
         async for chunk in chunks:

@@ -1,4 +1,6 @@
-"""`POST /v1/chat/completions`: a request in, its answer out, whole or streamed.
+"""The routes by which models are asked: a request in, its answer out, whole or streamed.
+
+One for each kind: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/moderations`.
 
 Not here: what is answered (`pipeline.py`), what is told about it (`server/told.py`). The first chunk is awaited before
 any header is sent, so an error that comes early keeps its true status.
@@ -17,8 +19,9 @@ from trivet.server.auth import Auth
 from trivet.server.exchange import ClientGoneError, Exchange
 from trivet.server.head import JSON, PRIVATE, send_error
 from trivet.server.told import head, reported
-from trivet.types import Chunk, Entry, Request
-from trivet.wire.chat import error_body, read_chat, without_usage
+from trivet.types import Chunk, Entry, Kind, Request
+from trivet.wire.chat import error_body, without_usage
+from trivet.wire.request import read_request
 from trivet.wire.sse import DONE, event
 
 _JSON = JSON + PRIVATE
@@ -26,12 +29,20 @@ _JSON = JSON + PRIVATE
 _SSE = b"content-type: text/event-stream; charset=utf-8\r\nx-accel-buffering: no\r\n" + PRIVATE
 
 
-class Chat:
-    """The endpoint, over the stages."""
+class Ask:
+    """One of them, over the stages."""
 
     def __init__(
-        self, stages: Stages, *, auth: Auth, random: Random, max_body_bytes: int, count: Callable[[Entry], None]
+        self,
+        kind: Kind,
+        stages: Stages,
+        *,
+        auth: Auth,
+        random: Random,
+        max_body_bytes: int,
+        count: Callable[[Entry], None],
     ) -> None:
+        self._kind = kind
         self._stages, self._auth, self._random = stages, auth, random
         self._max_body_bytes, self._count = max_body_bytes, count
 
@@ -61,12 +72,14 @@ class Chat:
             tenant, key_id = self._auth.check(exchange.headers)
             auth_ns = clock.mono_ns() - began_ns
             body = await exchange.body(self._max_body_bytes)
-            request = read_chat(body, exchange.headers, id=id_, tenant=tenant, key_id=key_id, at_ns=at_ns)
+            request = read_request(
+                body, exchange.headers, id=id_, tenant=tenant, key_id=key_id, at_ns=at_ns, kind=self._kind
+            )
             tally = Tally(request, began_ns)
             tally.auth_ns = auth_ns
             return tally
         except (TrivetError, ClientGoneError, asyncio.CancelledError) as error:  # the last: the server is stopping
-            request = Request(id=id_, tenant=tenant, key_id=key_id, model="", fields={}, at_ns=at_ns)
+            request = Request(id=id_, kind=self._kind, tenant=tenant, key_id=key_id, model="", fields={}, at_ns=at_ns)
             tally = Tally(request, began_ns)
             if isinstance(error, TrivetError):
                 tally.fault = error.fault()
