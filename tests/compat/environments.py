@@ -5,6 +5,7 @@ Invariant: what is not in the lock is not installed, so two machines test the sa
 """
 
 import hashlib
+import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,14 @@ def _make(folder: Path, python: Path, lock: Path) -> None:
         venv.create(folder, with_pip=True)
         installer = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*installer, "--no-deps", "--requirement", lock], check=True)
+
+
+def has(package: str) -> bool:
+    """Say whether a package is installed in this Python."""
+    try:
+        return bool(importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def versions(python: Path, packages: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def test_a_lock_pins_every_package_to_one_version(client: Client) -> None:
 
 
 def test_a_version_is_what_is_installed_there() -> None:
-    import openai
-
-    assert environments.versions(Path(sys.executable), ["openai"]) == f"openai {openai.__version__}"
+    told = environments.versions(Path(sys.executable), ["pytest", "openai"])
+    assert told == f"pytest {pytest.__version__}, openai {version('openai')}"
+    assert environments.has("openai")
+    assert not environments.has("no-such-package")

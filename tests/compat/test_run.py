@@ -43,12 +43,18 @@ def test_a_client_that_nobody_knows_is_refused(capsys: pytest.CaptureFixture[str
     assert "no such client: nobody" in capsys.readouterr().err
 
 
+def test_a_client_that_is_not_here_is_refused_with_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["langchain", "openai", "--here"])
+    assert ended.value.code == 2
+    assert "langchain-openai, langchain-tests; leave --here out" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_openai_client_holds_in_every_pass(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["openai", "--here", "--json", "--direct"]) == 0
+    assert main(["openai", "--here", "--json"]) == 0
     rows = {told["pass"]: told for told in json.loads(capsys.readouterr().out)["rows"]}
-    assert list(rows) == ["direct", "off", "miss", "hit"]
-    assert rows["direct"]["requests"] == 0
+    assert list(rows) == ["off", "miss", "hit"]
     assert rows["off"]["hits"] == 0
     assert rows["off"]["passed"] == rows["miss"]["passed"] == rows["hit"]["passed"] > 20
     assert rows["hit"]["hits"] > rows["miss"]["hits"]
