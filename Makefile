@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types rooms fast slow clean
+.PHONY: help demo test check format lint types rooms fast slow compat clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,5 +45,8 @@ fast: $(STAMP)
 slow: $(STAMP)
 	$(BIN)/pytest -q -n 2 -m slow
 
+compat: $(STAMP)  ## client libraries, each in an environment of its own, against a gateway; CLIENT=llm runs one
+	$(BIN)/python -m tests.compat.run $(CLIENT)
+
 clean:  ## remove what was installed and built
-	rm -rf $(VENV) bench/build .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) bench/build tests/compat/build .mypy_cache .ruff_cache .hypothesis

@@ -209,7 +209,7 @@ def test_every_module_says_what_it_is_for_in_its_first_words() -> None:
 
 
 def test_no_test_asserts_nothing() -> None:
-    for path in sorted((ROOT / "tests").rglob("*.py")):
+    for path in sorted(path for path in (ROOT / "tests").rglob("*.py") if "build" not in path.parts):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Assert):
                 assert not (isinstance(node.test, ast.Constant) and node.test.value), f"{path.name}:{node.lineno}"

@@ -117,7 +117,16 @@ def test_what_is_split_is_joined_again(message: dict[str, Any], calls: list[Any]
     joined["choices"][0].pop("logprobs")
     assert joined == answer
     assert chunks[-1].usage == Usage(input_tokens=1, output_tokens=2)
-    assert [chunk.speaks for chunk in chunks] == [False, True, False, False]
+    assert [chunk.speaks for chunk in chunks] == [False, True, *[True for _ in calls or ()], False, False]
+
+
+def test_each_tool_call_is_a_delta_of_its_own() -> None:
+    """As every model sends them: LlamaIndex's stream reads the first call of a delta and no other."""
+    calls = [{"id": i, "type": "function", "function": {"name": "f", "arguments": "{}"}} for i in ("a", "b")]
+    choice = {"index": 0, "message": {"content": None, "tool_calls": calls}, "finish_reason": "tool_calls"}
+    chunks = split(json.dumps({"id": "c", "choices": [choice]}).encode(), usage=False)
+    deltas = [json.loads(chunk.data)["choices"][0]["delta"] for chunk in chunks]
+    assert deltas[1:-1] == [{"tool_calls": [{"index": i, **call}]} for i, call in enumerate(calls)]
 
 
 def test_usage_is_split_off_only_when_it_is_asked_for() -> None:

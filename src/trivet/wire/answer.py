@@ -122,11 +122,18 @@ def _split_choice(choice: Json) -> list[Json]:
     finish = choice.pop("finish_reason", None)
     logprobs = choice.pop("logprobs", None)
     rest = {name: value for name, value in choice.items() if name not in ("index", "message")}
-    delta = {name: value for name, value in message.items() if name != "role"}
-    calls = delta.get("tool_calls")
-    if isinstance(calls, list) and all(isinstance(call, dict) for call in calls):
-        delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(calls)]
     role = {"index": index, "delta": {"role": message.get("role", "assistant"), "content": ""}, "finish_reason": None}
-    content = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
+    deltas = _split_message({name: value for name, value in message.items() if name != "role"})
+    content = [{"index": index, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas]
+    content[0]["logprobs"] = logprobs
     end = {**rest, "index": index, "delta": {}, "finish_reason": finish}
-    return [role, content, end]
+    return [role, *content, end]
+
+
+def _split_message(message: Json) -> list[Json]:
+    """Give each tool call a delta of its own, after the rest, as models do: there are clients that read only one."""
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list) or not calls or not all(isinstance(call, dict) for call in calls):
+        return [message]
+    rest = {name: value for name, value in message.items() if name != "tool_calls"}
+    return [*([rest] if rest else []), *({"tool_calls": [{"index": i, **call}]} for i, call in enumerate(calls))]

@@ -1,0 +1,1 @@
+"""Client libraries, unchanged, against a real `trivet serve`: docs/compatibility.md."""
