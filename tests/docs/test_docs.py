@@ -76,6 +76,7 @@ def test_an_example_in_python_runs(block: Block, gateway: Gateway, tmp_path: Pat
         return
     program = tmp_path / "example.py"
     program.write_text(block.text.replace(USUAL_URL, gateway.url))
+    (tmp_path / "trivet.toml").write_text(gateway.config)
     done = subprocess.run(
         [sys.executable, str(program)], cwd=tmp_path, env=gateway.env, capture_output=True, text=True, timeout=60
     )

@@ -1,19 +1,17 @@
 """`trivet serve`: the gateway.
 
-Not here: how anything is built (`cli/build.py`) or served (`server/run.py`).
+Not here: how anything is built (`build.py`) or served (`server/run.py`).
 """
 
 import asyncio
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import click
 import msgspec
 
-from trivet.cli import build
-from trivet.config import Settings, load
+from trivet import build
+from trivet.config import Settings
 from trivet.ledger.keys import FILE as KEYS_FILE
 from trivet.ledger.keys import KeyRing
 from trivet.server.app import App
@@ -39,28 +37,9 @@ def command(config: Path | None, host: str | None, port: int | None, *, embedded
       trivet serve
       trivet serve --config trivet.toml --port 9000
     """
-    loop_factory = _loop_factory()
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        settings = discover.settings_from(()) if embedded else runner.run(settings_or_found(config))
+    with asyncio.Runner(loop_factory=build.loop_factory()) as runner:
+        settings = discover.settings_from(()) if embedded else runner.run(build.settings_or_found(config, os.environ))
         runner.run(_main(settings, host=host, port=port, ready_fd=ready_fd))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # Windows
-        return None
-    return cast("Callable[[], asyncio.AbstractEventLoop]", uvloop.new_event_loop)
-
-
-async def settings_or_found(config: Path | None) -> Settings:
-    """Read the file; without one, use the keys and engines that are here, or else the embedded models."""
-    settings = load(config, os.environ)
-    if settings.targets:
-        return settings
-    found = discover.keys(os.environ) + await discover.engines()
-    pool = discover.settings_from(found)
-    return msgspec.structs.replace(settings, targets=pool.targets, policies=pool.policies, aliases=pool.aliases)
 
 
 async def _main(settings: Settings, *, host: str | None, port: int | None, ready_fd: int | None) -> None:

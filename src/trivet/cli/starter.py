@@ -10,13 +10,13 @@ from typing import Final
 
 import msgspec
 
-from trivet import __version__
 from trivet.cli.offers import Offers, Unused, lines, quoted
 from trivet.cli.text import clean
 from trivet.config import PolicySettings, Settings, TargetSettings
+from trivet.version import VERSION
 
 _HEAD: Final = f"""\
-# Written by `trivet init` (Trivet {__version__}) from what it found.
+# Written by `trivet init` (Trivet {VERSION}) from what it found.
 #
 # "# " begins an explanation. "#" without a space begins a setting that is not in force: take the # away to use it.
 # No key belongs in this file, only where it is: "env:NAME" or "file:PATH".

@@ -1,7 +1,7 @@
 """One frozen settings tree, read from `trivet.toml` once.
 
 `load` reads it, `Settings` is it. Not here: what a policy means (`routing/policies.py` compiles it) and which stages
-are built from it (`cli/build.py`).
+are built from it (`build.py`).
 """
 
 from trivet.config.load import home, load, models_folder, parse

@@ -12,7 +12,7 @@ from trivet.errors import AuthError, BadRequestError, TrivetError
 from trivet.pipeline import Stages
 from trivet.seams import Random
 from trivet.server.ask import Ask
-from trivet.server.auth import Auth
+from trivet.server.auth import Checks
 from trivet.server.exchange import Exchange
 from trivet.server.head import PRIVATE, send_error, send_json
 from trivet.server.metrics import Metrics
@@ -52,7 +52,7 @@ class MethodError(TrivetError):
 class App:
     """The edge: what the server calls for each request, over the stages."""
 
-    def __init__(self, stages: Stages, *, auth: Auth, random: Random, max_body_bytes: int) -> None:
+    def __init__(self, stages: Stages, *, auth: Checks, random: Random, max_body_bytes: int) -> None:
         self._stages, self._auth = stages, auth
         self.metrics = Metrics()
 

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from trivet.errors import TrivetError, UpstreamError
 from trivet.pipeline import Stages, Tally, abandon, answer
 from trivet.seams import Random
-from trivet.server.auth import Auth
+from trivet.server.auth import Checks
 from trivet.server.exchange import ClientGoneError, Exchange
 from trivet.server.head import JSON, PRIVATE, send_error
 from trivet.server.told import head, reported
@@ -37,7 +37,7 @@ class Ask:
         kind: Kind,
         stages: Stages,
         *,
-        auth: Auth,
+        auth: Checks,
         random: Random,
         max_body_bytes: int,
         count: Callable[[Entry], None],

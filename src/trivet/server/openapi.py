@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from trivet import __version__
 from trivet.types import Kind
+from trivet.version import VERSION
 from trivet.wire.request import BODIES
 
 _ERROR = {
@@ -70,7 +70,7 @@ def document(routes: Sequence[tuple[str, str, str, bool, Kind | None]]) -> dict[
         paths.setdefault(path, {})[method.lower()] = _operation(method, path, words, needs_key=needs_key, kind=kind)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Trivet", "version": __version__},
+        "info": {"title": "Trivet", "version": VERSION},
         "paths": paths,
         "components": {
             "schemas": {body.__name__: _body(kind) for kind, body in BODIES.items()},

@@ -14,8 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from trivet.build import SystemClock
 from trivet.cache.exact import Exact
-from trivet.cli.build import SystemClock
 from trivet.config import Settings, parse
 from trivet.ledger.keys import FILE, KeyRing
 from trivet.ledger.prices import Prices

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from trivet.cli import build
+from trivet import build
 from trivet.cli.doctor.check import Check, Whose, bad, ok, warn
 from trivet.cli.doctor.credentials import address, place
 from trivet.cli.text import clean

@@ -1,19 +1,26 @@
-"""From settings to stages: everything is built here, once, and handed on.
+"""From a file, or what is here, to settings, and from those to stages: everything is built once, and handed on.
 
 Not here: what any stage does. Built-ins come through the same entry points as a plugin's.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import msgspec
 
 from trivet.config import Settings, home, models_folder
+from trivet.config import load as read_settings
 from trivet.errors import ConfigError
 from trivet.ledger.prices import Prices
 from trivet.pipeline import Stages
 from trivet.routing.policies import Policies
 from trivet.seams import Kit, Provider, Turns, load
+from trivet.upstream import discover
 from trivet.upstream.http import dial
 
 
@@ -41,6 +48,25 @@ class SystemClock:
 
     now_ns = staticmethod(time.time_ns)
     mono_ns = staticmethod(time.monotonic_ns)
+
+
+async def settings_or_found(config: Path | None, env: Mapping[str, str]) -> Settings:
+    """Read the file; without one, use the keys and engines that are here, or else the embedded models."""
+    settings = read_settings(config, env)
+    if settings.targets:
+        return settings
+    found = discover.keys(env) + await discover.engines()
+    pool = discover.settings_from(found)
+    return msgspec.structs.replace(settings, targets=pool.targets, policies=pool.policies, aliases=pool.aliases)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Say how to make the loop that serves best here; None: the standard library's."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return None
+    return cast("Callable[[], asyncio.AbstractEventLoop]", uvloop.new_event_loop)
 
 
 def kit(settings: Settings, env: Mapping[str, str], *, tell: Callable[[str], None]) -> Kit:
