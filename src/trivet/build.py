@@ -13,13 +13,13 @@ from typing import cast
 
 import msgspec
 
-from trivet.config import Settings, home, models_folder
+from trivet.config import Settings, TargetSettings, home, models_folder
 from trivet.config import load as read_settings
 from trivet.errors import ConfigError
 from trivet.ledger.prices import Prices
 from trivet.pipeline import Stages
 from trivet.routing.policies import Policies
-from trivet.seams import Kit, Provider, Turns, load
+from trivet.seams import Cache, Kit, Provider, Store, Turns, load
 from trivet.upstream import discover
 from trivet.upstream.http import dial
 
@@ -89,27 +89,67 @@ def kit(settings: Settings, env: Mapping[str, str], *, tell: Callable[[str], Non
     )
 
 
-@asynccontextmanager
-async def stages(settings: Settings, kit: Kit) -> AsyncGenerator[Stages, None]:
-    """Build every stage, and close them in the reverse order.
+class Builder:
+    """Builds stages for one configuration after another; what did not change goes on from one to the next.
 
-    Raises:
-        ConfigError: a plugin that is named is not there, or cannot be built from its settings.
+    So a reload keeps the ledger and its journal, the cache with its answers, open connections, and models that have
+    loaded. Close it at the end.
     """
-    async with AsyncExitStack() as opened:
-        store = load("trivet.store", settings.ledger.store)(settings.ledger, kit)
-        opened.push_async_callback(store.aclose)
-        cache = load("trivet.cache", settings.cache.kind)(settings.cache, kit)
-        opened.push_async_callback(cache.aclose)
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._settings: Settings | None = None
+        self._store: Store | None = None
+        self._cache: Cache | None = None
+        self._prices: Prices | None = None
+        self._providers: dict[str, Provider] = {}
+        self._old: list[Cache | Provider] = []
+
+    async def build(self, settings: Settings) -> Stages:
+        """Build every stage, and start what is new.
+
+        Raises:
+            ConfigError: a plugin that is named is not there, or cannot be built from its settings; or the ledger is
+                another. Then all is as it was.
+            LedgerError: the ledger cannot be opened.
+        """
+        before, kit = self._settings, self._kit
+        if before is not None and before.ledger != settings.ledger:
+            raise ConfigError("`[ledger]` is another: that takes a restart.")
         routes = {"fixed"} | {policy.route for policy in settings.policies.values()}
         routers = {name: load("trivet.router", name)(settings, kit) for name in sorted(routes)}
-        providers: dict[str, Provider] = {}
-        for name, target in settings.targets.items():
-            providers[name] = provider = load("trivet.provider", target.provider)(target, kit)
-            opened.push_async_callback(provider.aclose)
-        prices = Prices(settings.targets)
-        prices.warm()
-        yield Stages(
+        async with AsyncExitStack() as fresh:
+            if self._store is None:
+                store: Store = load("trivet.store", settings.ledger.store)(settings.ledger, kit)
+                fresh.push_async_callback(store.aclose)
+            else:
+                store = self._store
+            if before is None or self._cache is None or before.cache != settings.cache:
+                cache: Cache = load("trivet.cache", settings.cache.kind)(settings.cache, kit)
+                fresh.push_async_callback(cache.aclose)
+            else:
+                cache = self._cache
+            providers: dict[str, Provider] = {}
+            for name, target in settings.targets.items():
+                if before is not None and before.targets.get(name) == target and not _in_file(target):
+                    providers[name] = self._providers[name]
+                    continue
+                providers[name] = provider = load("trivet.provider", target.provider)(target, kit)
+                fresh.push_async_callback(provider.aclose)
+            prices = Prices(settings.targets)
+            prices.warm()
+            if self._prices is not None:
+                prices.follow(self._prices)
+            fresh.pop_all()  # nothing can fail any more: they are ours now
+        self._old += [old for name, old in self._providers.items() if providers.get(name) is not old]
+        if self._cache is not None and self._cache is not cache:
+            self._old.append(self._cache)
+        new = [provider for name, provider in providers.items() if self._providers.get(name) is not provider]
+        self._settings, self._store, self._cache, self._providers = settings, store, cache, providers
+        self._prices = prices
+        for provider in new:
+            await provider.start()
+        return Stages(
             policies=Policies(settings),
             cache=cache,
             routers=routers,
@@ -118,3 +158,32 @@ async def stages(settings: Settings, kit: Kit) -> AsyncGenerator[Stages, None]:
             prices=prices,
             clock=kit.clock,
         )
+
+    async def let_go(self) -> None:
+        """Close what the configurations before this one had: call it when none of their requests is running."""
+        old, self._old = self._old, []
+        for one in old:
+            await one.aclose()
+
+    async def aclose(self) -> None:
+        """Close everything, the ledger last."""
+        async with AsyncExitStack() as opened:
+            for one in (self._store, self._cache, *self._providers.values(), *self._old):
+                if one is not None:
+                    opened.push_async_callback(one.aclose)
+        self._store, self._cache, self._providers, self._old = None, None, {}, []
+
+
+def _in_file(target: TargetSettings) -> bool:
+    """Tell whether a key is read from a file, where there may be another by now though the settings are the same."""
+    return target.api_key.startswith("file:")
+
+
+@asynccontextmanager
+async def stages(settings: Settings, kit: Kit) -> AsyncGenerator[Stages, None]:
+    """Build and start every stage of one configuration, and close them in the end. Raises as `Builder.build` does."""
+    builder = Builder(kit)
+    try:
+        yield await builder.build(settings)
+    finally:
+        await builder.aclose()

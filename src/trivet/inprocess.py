@@ -165,8 +165,6 @@ async def _main(
             settings = await build.settings_or_found(config, os.environ)
             kit = build.kit(settings, os.environ, tell=tell)
             stages = await stack.enter_async_context(build.stages(settings, kit))
-            for provider in stages.providers.values():
-                await provider.start()
             limit = settings.server.max_body_bytes
             app = App(stages, auth=_Caller(tenant), random=kit.random, max_body_bytes=limit)
         except BaseException as error:  # noqa: BLE001  # it is raised where the engine was asked for

@@ -16,6 +16,7 @@ from trivet.ledger.keys import FILE as KEYS_FILE
 from trivet.ledger.keys import KeyRing
 from trivet.server.app import App
 from trivet.server.auth import Auth
+from trivet.server.reload import Reload
 from trivet.server.run import bind, serve, url
 from trivet.upstream import discover
 
@@ -47,8 +48,11 @@ async def _main(settings: Settings, *, host: str | None, port: int | None, ready
     ring = KeyRing(kit.home / KEYS_FILE)
     try:
         sock = bind(host or settings.server.host, settings.server.port if port is None else port, has_keys=ring.any)
-        async with build.stages(settings, kit) as stages:
+        builder = build.Builder(kit)
+        try:
+            stages = await builder.build(settings)
             app = App(stages, auth=Auth(ring), random=kit.random, max_body_bytes=settings.server.max_body_bytes)
+            reload = Reload(settings, app, builder, env=os.environ, tell=kit.tell)
 
             def listening() -> None:
                 _greet(settings, where=url(sock), has_keys=ring.any)
@@ -56,9 +60,9 @@ async def _main(settings: Settings, *, host: str | None, port: int | None, ready
                     os.write(ready_fd, msgspec.json.encode({"url": url(sock)}) + b"\n")
                     os.close(ready_fd)
 
-            for provider in stages.providers.values():
-                await provider.start()
-            await serve(app, sock, ring=ring, listening=listening, tell=kit.tell)
+            await serve(app, sock, ring=ring, reload=reload, listening=listening, tell=kit.tell)
+        finally:
+            await builder.aclose()
     finally:
         ring.close()
 

@@ -20,7 +20,7 @@ _HEAD: Final = f"""\
 #
 # "# " begins an explanation. "#" without a space begins a setting that is not in force: take the # away to use it.
 # No key belongs in this file, only where it is: "env:NAME" or "file:PATH".
-# After a change: `trivet doctor` checks the file; `trivet serve` reads it once, when it starts.
+# After a change: `trivet doctor` checks the file; `trivet serve` takes it while it runs.
 
 # ---- Targets: one model at one place each. ----
 # A client that asks for a target by its name gets it: unchanged and uncached.

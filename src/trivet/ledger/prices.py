@@ -66,6 +66,10 @@ class Prices:
         self._pace = {name: Pace() for name in targets}
         self._resolved: dict[tuple[str, str], _Price] = {}
 
+    def follow(self, before: "Prices") -> None:
+        """Go on from what another configuration's prices had learned: how fast the targets are that both have."""
+        self._pace |= {name: pace for name, pace in before._pace.items() if name in self._pace}  # noqa: SLF001  # of this class
+
     def warm(self) -> None:
         """Load the price list now if a target may need it: later, the first request would pay 0.3 s for it."""
         for name, target in self._targets.items():

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from trivet.errors import AuthError, BadRequestError, TrivetError
 from trivet.pipeline import Stages
 from trivet.seams import Random
-from trivet.server.ask import Ask
+from trivet.server.ask import Ask, InForce, Rules
 from trivet.server.auth import Checks
 from trivet.server.exchange import Exchange
 from trivet.server.head import PRIVATE, send_error, send_json
@@ -53,12 +53,13 @@ class App:
     """The edge: what the server calls for each request, over the stages."""
 
     def __init__(self, stages: Stages, *, auth: Checks, random: Random, max_body_bytes: int) -> None:
-        self._stages, self._auth = stages, auth
+        self._auth = auth
+        self._rules = Rules(InForce(stages, max_body_bytes=max_body_bytes))
         self.metrics = Metrics()
 
         def asking(kind: Kind, path: str, words: str) -> Route:
             count = self.metrics.count
-            ask = Ask(kind, stages, auth=auth, random=random, max_body_bytes=max_body_bytes, count=count)
+            ask = Ask(kind, self._rules, auth=auth, random=random, count=count)
             return Route("POST", path, ask, words, "own", kind)
 
         self.routes: Sequence[Route] = (
@@ -75,6 +76,11 @@ class App:
         self._by_path: dict[str, dict[str, Route]] = {}
         for route in self.routes:
             self._by_path.setdefault(route.path, {})[route.method] = route
+
+    def use(self, stages: Stages, *, max_body_bytes: int) -> InForce:
+        """Put another configuration in force for the requests that come from now on; give the one before."""
+        before, self._rules.now = self._rules.now, InForce(stages, max_body_bytes=max_body_bytes)
+        return before
 
     async def __call__(self, exchange: Exchange) -> None:
         """Serve one HTTP exchange."""
@@ -98,7 +104,7 @@ class App:
     async def _models(self, exchange: Exchange) -> None:
         known = [
             {"id": name, "object": "model", "created": 0, "owned_by": "trivet"}
-            for name in self._stages.policies.names()
+            for name in self._rules.now.stages.policies.names()
         ]
         await send_json(exchange, 200, {"object": "list", "data": known})
 
@@ -120,7 +126,7 @@ class App:
         await send_json(exchange, 200, document(known))
 
     def _states(self) -> dict[str, str]:
-        return {name: provider.ready() for name, provider in self._stages.providers.items()}
+        return {name: provider.ready() for name, provider in self._rules.now.stages.providers.items()}
 
 
 def _no_route(path: str, methods: dict[str, Route]) -> TrivetError:

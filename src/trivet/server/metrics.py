@@ -76,6 +76,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._series: dict[Labels, Series] = {}
+        self.reloads: Counter[str] = Counter(ok=0, refused=0)
+        """Of the configuration, by result."""
 
     @property
     def requests(self) -> int:
@@ -126,6 +128,8 @@ class Metrics:
         _histogram(lines, "trivet_ttft_seconds", "Arrival to first content handed on.", by_time, ttft)
         _histogram(lines, "trivet_request_seconds", "Arrival to settled.", by_time, total)
         _histogram(lines, "trivet_added_seconds", "Arrival to settled, less the time of targets.", ("policy",), added)
+        reloads: Counter[Labels] = Counter({(result,): count for result, count in self.reloads.items()})
+        _counter(lines, "trivet_reloads_total", "Times the configuration was read again.", ("result",), reloads)
         up: Counter[Labels] = Counter({(target,): int(not why) for target, why in ready.items()})
         _gauge(lines, "trivet_target_ready", "Whether the target can be asked.", ("target",), up)
         return "\n".join(lines) + "\n"

@@ -15,6 +15,7 @@ from trivet.errors import ConfigError, LedgerError
 from trivet.ledger.keys import KeyRing
 from trivet.server.app import App
 from trivet.server.http import BACKLOG, Server
+from trivet.server.reload import Reload
 
 GRACE_S = 10
 """How long running answers may go on after SIGTERM: as long as container runtimes wait by default before SIGKILL."""
@@ -65,9 +66,15 @@ def url(sock: socket.socket) -> str:
 
 
 async def serve(
-    app: App, sock: socket.socket, *, ring: KeyRing, listening: Callable[[], None], tell: Callable[[str], None]
+    app: App,
+    sock: socket.socket,
+    *,
+    ring: KeyRing,
+    reload: Reload | None,
+    listening: Callable[[], None],
+    tell: Callable[[str], None],
 ) -> None:
-    """Serve until SIGINT or SIGTERM; `listening` is called once connections are answered.
+    """Serve until SIGINT or SIGTERM; `listening` is called once connections are answered. SIGHUP reloads.
 
     The first signal lets running answers end within `GRACE_S`; a second one cancels them.
     """
@@ -78,27 +85,32 @@ async def serve(
             server.cut()
         asked.set()
 
-    refreshing = asyncio.ensure_future(_refresh(ring, tell))
-    with _signals(signalled):
+    beside = [asyncio.ensure_future(_refresh(ring, tell))]
+    if reload is not None:
+        beside.append(asyncio.ensure_future(reload.watch()))
+    with _signals(signalled, hup=reload.ask if reload is not None else None):
         try:
             await server.start(sock)
             listening()
             await asked.wait()
         finally:
             await server.stop(GRACE_S)
-            refreshing.cancel()
+            for task in beside:
+                task.cancel()
 
 
 @contextmanager
-def _signals(call: Callable[[], None]) -> Generator[None, None, None]:
+def _signals(call: Callable[[], None], *, hup: Callable[[], None] | None) -> Generator[None, None, None]:
     """Have the signals that ask for an end; without the first of them the process would end in the middle of things."""
-    loop, kinds = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
-    for kind in kinds:
-        loop.add_signal_handler(kind, call)
+    loop, calls = asyncio.get_running_loop(), {signal.SIGINT: call, signal.SIGTERM: call}
+    if hup is not None:
+        calls[signal.SIGHUP] = hup
+    for kind, called in calls.items():
+        loop.add_signal_handler(kind, called)
     try:
         yield
     finally:
-        for kind in kinds:
+        for kind in calls:
             loop.remove_signal_handler(kind)
 
 
