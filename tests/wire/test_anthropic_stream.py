@@ -132,6 +132,7 @@ def test_what_is_not_known_does_no_harm_and_blocks_are_kept() -> None:
             event("content_block_stop", index=9),
             event("message_delta", delta={}, usage={"input_tokens": 1}),
             END,
+            END,
         )
     )
     kept = [delta["anthropic_content"] for delta in deltas(chunks) if "anthropic_content" in delta]

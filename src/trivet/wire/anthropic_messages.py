@@ -3,7 +3,8 @@
 Not here: all other members of a request (`wire/anthropic_request.py`), and the way back (`wire/anthropic_answer.py`).
 Invariants: turns alternate between user and assistant; results of tools come before all else in their turn, as the API
 wants them; arguments of tools, signatures and blocks of Anthropic's own shape keep their bytes; what cannot be said
-raises, and no error repeats the words of a prompt.
+raises (only the `name` of a participant and the `detail` of an image are left out), and no error repeats the words of
+a prompt.
 """
 
 import base64

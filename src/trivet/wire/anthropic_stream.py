@@ -116,10 +116,10 @@ class Answering:
         reason = delta.get("stop_reason")
         if not isinstance(reason, str):
             return ()
-        self.whole = True
         chunks = [chunk for index in list(self._open) for chunk in self._stop(index)]
-        if not plain(_shape(block) for block in self._blocks):
+        if not self.whole and not plain(_shape(block) for block in self._blocks):
             chunks.append(self._chunk({KEPT: self._blocks}))
+        self.whole = True
         finish = FINISH.get(reason, reason)
         choice = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": finish}
         choice |= reasons(reason, delta.get("stop_sequence"), delta.get("stop_details"))
