@@ -136,6 +136,7 @@ class UpstreamError(TrivetError):
 
     status, code = 502, "upstream_error"
     whose: Whose = "upstream"
+    param: str | None = None
 
     def __init__(
         self,

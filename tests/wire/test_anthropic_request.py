@@ -36,7 +36,7 @@ def refusal(**members: Any) -> UpstreamError:
     with pytest.raises(UpstreamError) as caught:
         sent(**members)
     error = caught.value
-    assert (error.status, error.code, error.again, error.spent) == (400, "unsupported_value", True, False)
+    assert (error.status, error.code, error.again, error.spent) == (400, "unsupported_by_target", True, False)
     return error
 
 

@@ -95,10 +95,8 @@ def refused(words: str, *, param: str) -> UpstreamError:
         param: the member at fault, as OpenAI's errors name it.
     """
     message = f"Anthropic's Messages API cannot be asked this: {words}"
-    error = {"message": message, "type": "invalid_request_error", "param": param, "code": "unsupported_value"}
-    body = msgspec.json.encode({"error": error})
-    made = UpstreamError(message, status=400, code="unsupported_value", body=body, again=True, spent=False)
-    made.kind, made.whose = "invalid_request_error", "client"
+    made = UpstreamError(message, status=400, code="unsupported_by_target", again=True, spent=False)
+    made.kind, made.whose, made.param = "invalid_request_error", "client", param
     return made
 
 
