@@ -104,7 +104,7 @@ class Remote:
         """
         self._target, self._dialect, self._key = target, dialect, key
         self._place = _place(base_url, [*headers, *target.headers.items()])
-        self._ours = frozenset(name.lower().encode("latin-1") for name in target.headers)
+        self._ours = frozenset(name.lower().encode("latin-1") for name, _ in [*headers, *target.headers.items()])
         times = target.timeouts
         self._pool = Pool(
             self._place.origin,

@@ -9,6 +9,7 @@ from tests.cli.conftest import Upstream
 from trivet.cli.doctor.clock import witness_checks
 from trivet.cli.doctor.targets import price_checks, reach, whose_place
 from trivet.config import Settings, parse
+from trivet.upstream.anthropic import VERSION
 
 KEY = "sk-proj-Zx81mQd0v7Yt2Lk9"  # made up
 
@@ -24,6 +25,18 @@ async def test_a_target_gets_its_key_and_its_headers_as_the_gateway_sends_them(u
     assert answers["one"].check.words.endswith("answers and has m-1")
     ((path, headers),) = upstream.seen
     assert (path, headers["authorization"], headers["x-team"]) == ("/v1/models", f"Bearer {KEY}", "search")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("end", "more", "version"), [("", "", VERSION), ("/v1", 'anthropic-version = "2"', "2")])
+async def test_anthropic_is_asked_in_its_own_way(upstream: Upstream, end: str, more: str, version: str) -> None:
+    url = upstream.url.removesuffix("/v1") + end
+    text = f'[targets.one]\nprovider = "anthropic"\nmodel = "m-1"\nbase_url = "{url}"\napi_key = "env:K"\n'
+    answers = await reach(parse(f"{text}headers = {{ {more} }}\n", source="t"), {"K": KEY})
+    assert answers["one"].check.words.endswith("answers and has m-1")
+    ((path, headers),) = upstream.seen
+    assert (path, headers["x-api-key"], headers["anthropic-version"]) == ("/v1/models", KEY, version)
+    assert "authorization" not in headers
 
 
 @pytest.mark.anyio

@@ -12,6 +12,7 @@ from trivet.cli.doctor.check import Check, bad, ok, warn
 from trivet.config import Secret, Settings, TargetSettings, secret
 from trivet.errors import ConfigError
 from trivet.ledger.keys import PREFIX as TRIVETS_OWN
+from trivet.upstream import anthropic
 from trivet.upstream.openai import BASE_URLS, KEYS
 
 _BEGINNINGS: Mapping[str, str] = {
@@ -27,12 +28,15 @@ _PLACEHOLDER = re.compile(r"(?i)your|change.?me|placeholder|example|dummy|xxxx|\
 
 
 def place(target: TargetSettings) -> str:
-    """Say where the key of a target is, as `build` in `upstream/openai.py` decides it; "" where none is sent."""
-    return target.api_key or ("" if target.base_url else KEYS.get(target.provider, ""))
+    """Say where the key of a target is, as `build` of its provider decides it; "" where none is sent."""
+    keys = {**KEYS, "anthropic": anthropic.KEY}
+    return target.api_key or ("" if target.base_url else keys.get(target.provider, ""))
 
 
 def address(target: TargetSettings) -> str:
     """Say where a target is; "" for one that Trivet runs itself."""
+    if target.provider == "anthropic":
+        return anthropic.place(target.base_url)
     return target.base_url or BASE_URLS.get(target.provider, "")
 
 

@@ -21,6 +21,7 @@ from trivet.config import Secret, Settings, TargetSettings, secret
 from trivet.errors import ConfigError
 from trivet.ledger.prices import Prices
 from trivet.types import Usage
+from trivet.upstream import anthropic
 from trivet.upstream.connection import HttpError, Origin
 from trivet.upstream.http import Pool, dial, tls_context
 
@@ -96,7 +97,9 @@ async def _models(url: str, target: TargetSettings, key: Secret | None) -> _Repl
     origin = Origin("https" if secure else "http", address.hostname or "", address.port or (443 if secure else 80))
     lines = [f"GET {address.path.rstrip('/')}/models{'?' if address.query else ''}{address.query} HTTP/1.1"]
     lines += [f"host: {address.netloc}", "accept: application/json", "accept-encoding: identity"]
-    if key is not None:
+    if target.provider == "anthropic":
+        lines += [f"{name}: {value}" for name, value in anthropic.headers(target, key)]
+    elif key is not None:
         lines.append(
             f"api-key: {key.reveal()}" if target.provider == "azure" else f"authorization: Bearer {key.reveal()}"
         )
