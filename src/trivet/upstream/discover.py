@@ -38,10 +38,13 @@ class Found(NamedTuple):
 _KEYS = (
     Found("openai", "https://api.openai.com/v1", key="env:OPENAI_API_KEY"),
     Found("anthropic", "https://api.anthropic.com/v1", key="env:ANTHROPIC_API_KEY"),
-    Found("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", key="env:GEMINI_API_KEY"),
+    Found("gemini", "https://generativelanguage.googleapis.com/v1beta", key="env:GEMINI_API_KEY"),
     Found("openrouter", "https://openrouter.ai/api/v1", key="env:OPENROUTER_API_KEY"),
 )
-"""All four speak OpenAI's protocol at these addresses."""
+"""They speak OpenAI's protocol at these addresses, but for those that have a provider of their own."""
+
+_NATIVE = frozenset({"gemini"})
+"""Kinds that are providers too, and know their own address."""
 
 
 def keys(env: Mapping[str, str]) -> list[Found]:
@@ -132,6 +135,8 @@ def settings_from(found: Iterable[Found]) -> Settings:
 
 
 def _provider(found: Found) -> TargetSettings:
+    if found.kind in _NATIVE:
+        return TargetSettings(provider=found.kind, api_key=found.key, name=found.kind)
     return TargetSettings(provider="openai", base_url=found.base_url, api_key=found.key, name=found.kind)
 
 
