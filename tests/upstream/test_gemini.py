@@ -21,7 +21,7 @@ from trivet.testing.provider_suite import ProviderSuite
 from trivet.testing.upstream import Upstream
 from trivet.types import Chunk, Usage
 from trivet.upstream.discover import keys, settings_from
-from trivet.upstream.gemini import Gemini, build
+from trivet.upstream.gemini import BASE_URL, Gemini, build
 from trivet.upstream.remote import Remote
 
 KEY = "AIza-canary-0123456789abcdef"
@@ -175,7 +175,12 @@ async def test_the_usual_keys_are_found_for_googles_own_address_only(
 
 def test_a_key_in_the_environment_is_a_wildcard_target_without_a_file() -> None:
     target = settings_from(keys({"GEMINI_API_KEY": KEY})).targets["gemini"]
-    assert (target.provider, target.model, target.base_url, target.api_key) == ("gemini", "*", "", "env:GEMINI_API_KEY")
+    assert (target.provider, target.model, target.base_url, target.api_key) == (
+        "gemini",
+        "*",
+        BASE_URL,
+        "env:GEMINI_API_KEY",
+    )
 
 
 def cost(model: str, usage: Usage) -> int | str:

@@ -41,10 +41,12 @@ _KEYS = (
     Found("gemini", "https://generativelanguage.googleapis.com/v1beta", key="env:GEMINI_API_KEY"),
     Found("openrouter", "https://openrouter.ai/api/v1", key="env:OPENROUTER_API_KEY"),
 )
-"""They speak OpenAI's protocol at these addresses, but for those that have a provider of their own."""
+"""All speak OpenAI's protocol at these addresses, but for those with modules of their own."""
 
-_NATIVE = frozenset({"gemini"})
-"""Kinds that are providers too, and know their own address."""
+_NATIVE = frozenset({
+    "gemini",
+})  # fmt: skip
+"""Spoken to in their own language."""
 
 
 def keys(env: Mapping[str, str]) -> list[Found]:
@@ -135,9 +137,8 @@ def settings_from(found: Iterable[Found]) -> Settings:
 
 
 def _provider(found: Found) -> TargetSettings:
-    if found.kind in _NATIVE:
-        return TargetSettings(provider=found.kind, api_key=found.key, name=found.kind)
-    return TargetSettings(provider="openai", base_url=found.base_url, api_key=found.key, name=found.kind)
+    provider = found.kind if found.kind in _NATIVE else "openai"
+    return TargetSettings(provider=provider, base_url=found.base_url, api_key=found.key, name=found.kind)
 
 
 def _name(model: str, *, taken: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from trivet.config import TargetSettings, secret
 from trivet.errors import ConfigError, UpstreamError
 from trivet.seams import Kit
-from trivet.types import Request
+from trivet.types import Kind, Request
 from trivet.upstream.remote import Remote
 from trivet.wire.gemini_answer import Answer
 from trivet.wire.gemini_error import read_refusal
@@ -27,6 +27,8 @@ _COLLECTIONS = ("models", "tunedModels")
 
 class Gemini:
     """The dialect."""
+
+    kinds: frozenset[Kind] = frozenset({"chat"})
 
     def path(self, request: Request, *, model: str) -> bytes:
         """Say where a model is asked: by its bare name, or as `models/NAME` or `tunedModels/NAME`."""
@@ -61,12 +63,12 @@ def build(target: TargetSettings, kit: Kit) -> Remote:
             f"targets.{target.name}: {base_url} speaks OpenAI's protocol. Leave `base_url` out, or write "
             'provider = "openai".'
         )
-    where = target.api_key or ("" if target.base_url else _usual_key(os.environ))
+    where = target.api_key or ("" if target.base_url else usual_key(os.environ))
     key = secret(where, os.environ) if where else None
     headers = [] if key is None else [("x-goog-api-key", key.reveal())]
     return Remote(target, kit, Gemini(), base_url=base_url, key=key, headers=headers)
 
 
-def _usual_key(env: Mapping[str, str]) -> str:
+def usual_key(env: Mapping[str, str]) -> str:
     """Give the first of the usual places that has a key; where none has, the one to tell the operator of."""
     return "env:" + next((name for name in KEYS if env.get(name, "").strip()), KEYS[0])
