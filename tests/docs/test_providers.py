@@ -16,7 +16,7 @@ from trivet.seams import load
 from trivet.testing.cache_suite import ask
 from trivet.testing.house import kit
 from trivet.types import Usage
-from trivet.wire.gemini_answer import _BROKEN, _FINISHES
+from trivet.wire.gemini_finish import BROKEN, FINISHES
 from trivet.wire.gemini_request import _SILENT, _Asked
 
 pytestmark = pytest.mark.anyio
@@ -98,5 +98,5 @@ def test_the_reasons_that_are_described_are_those_that_exist() -> None:
     for left, right in table(PAGE, "### Answers"):
         for reason in left.replace("`", "").split(", "):
             if reason.isupper() and reason.replace("_", "").isalpha():
-                assert reason in _FINISHES or reason in _BROKEN
-                assert reason not in _FINISHES or f"`{_FINISHES[reason]}`" in right
+                assert reason in FINISHES or reason in BROKEN
+                assert reason not in FINISHES or f"`{FINISHES[reason]}`" in right

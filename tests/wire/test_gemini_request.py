@@ -108,50 +108,10 @@ def test_formats_are_a_type_and_a_schema() -> None:
     assert settings(response_format=wanted)["responseJsonSchema"] == {"description": "Where.", **SCHEMA}
 
 
-def test_functions_are_declared_with_their_own_schema_and_googles_tools_stand_beside_them() -> None:
-    bare = {"type": "function", "function": {"name": "now"}}
-    found = body(tools=[TOOL, bare, {"googleSearch": {}}, {"code_execution": {}}])
-    assert found["tools"] == [
-        {
-            "functionDeclarations": [
-                {"name": "weather", "description": "Tells it.", "parametersJsonSchema": SCHEMA},
-                {"name": "now"},
-            ]
-        },
-        {"googleSearch": {}},
-        {"code_execution": {}},
-    ]
-    assert "toolConfig" not in found
-    assert "tools" not in body(tools=[])
-
-
-NAMED = {"type": "function", "function": {"name": "weather"}}
-
-
-@pytest.mark.parametrize(
-    ("choice", "config"),
-    [
-        ("auto", {"mode": "AUTO"}),
-        ("none", {"mode": "NONE"}),
-        ("required", {"mode": "ANY"}),
-        (NAMED, {"mode": "ANY", "allowedFunctionNames": ["weather"]}),
-        (
-            {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [NAMED]}},
-            {"mode": "VALIDATED", "allowedFunctionNames": ["weather"]},
-        ),
-        (
-            {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [NAMED]}},
-            {"mode": "ANY", "allowedFunctionNames": ["weather"]},
-        ),
-    ],
-)
-def test_the_choice_of_a_tool_is_a_mode(choice: Any, config: Json) -> None:
-    assert body(tools=[TOOL], tool_choice=choice)["toolConfig"] == {"functionCallingConfig": config}
-
-
-def test_a_strict_tool_has_its_arguments_validated() -> None:
-    strict = {"type": "function", "function": {**TOOL["function"], "strict": True}}  # type: ignore[dict-item]  # JSON
-    assert body(tools=[strict])["toolConfig"] == {"functionCallingConfig": {"mode": "VALIDATED"}}
+def test_tools_and_the_choice_among_them_stand_at_the_top() -> None:
+    found = body(tools=[TOOL], tool_choice="required")
+    assert found["tools"][0]["functionDeclarations"][0]["parametersJsonSchema"] == SCHEMA
+    assert found["toolConfig"] == {"functionCallingConfig": {"mode": "ANY"}}
 
 
 def test_members_of_geminis_pass_through_with_their_bytes() -> None:

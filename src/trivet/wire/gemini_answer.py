@@ -1,6 +1,6 @@
 """Gemini's answers as chat completions: whole ones, and streams event by event.
 
-Not here: errors (`gemini_error.py`), the tokens of an answer (`gemini_usage.py`).
+Not here: errors (`gemini_error.py`), why an answer ended (`gemini_finish.py`), its tokens (`gemini_usage.py`).
 Invariants: however many events a stream is cut into, the same words come out in the same order; nothing that Gemini
 says is left out: what OpenAI has no member for is in `extra_content.google` (docs/providers.md lists it); the ids that
 are made for calls are the same each time the same answer is read.
@@ -18,43 +18,12 @@ import msgspec
 from trivet.errors import UpstreamError
 from trivet.types import Chunk, Request, Usage
 from trivet.wire.gemini_error import as_error
+from trivet.wire.gemini_finish import finish_of
 from trivet.wire.gemini_usage import counted, told
 
 Json = dict[str, Any]
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-
-_FINISHES = {
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-    "CONTINUATION": "length",
-    "SAFETY": "content_filter",
-    "RECITATION": "content_filter",
-    "LANGUAGE": "content_filter",
-    "BLOCKLIST": "content_filter",
-    "PROHIBITED_CONTENT": "content_filter",
-    "SPII": "content_filter",
-    "IMAGE_SAFETY": "content_filter",
-    "IMAGE_PROHIBITED_CONTENT": "content_filter",
-    "IMAGE_RECITATION": "content_filter",
-    "MODEL_ARMOR": "content_filter",
-    "ESCALATION": "content_filter",
-    "PUP_LIMITED_DISABLED": "content_filter",
-}
-"""OpenAI's word for each reason. One that is not here goes out as it is, in small letters."""
-
-_BROKEN = {
-    "MALFORMED_FUNCTION_CALL": 502,
-    "MALFORMED_RESPONSE": 502,
-    "UNEXPECTED_TOOL_CALL": 502,
-    "TOO_MANY_TOOL_CALLS": 502,
-    "OTHER": 502,
-    "NO_IMAGE": 502,
-    "IMAGE_OTHER": 502,
-    "MISSING_THOUGHT_SIGNATURE": 400,
-}
-"""Reasons by which Gemini says that this is no answer, and the status of the error that it becomes: as `stop` it would
-look like an answer that is empty, and be kept for one."""
 
 _MISREAD = (msgspec.MsgspecError, ValueError, LookupError, RecursionError, AttributeError, TypeError)
 """What reading a document that is not Gemini's can raise."""
@@ -279,15 +248,7 @@ def _note(candidate: _Candidate, said: Json) -> None:
     reason = said.get("finishReason")
     if not reason:
         return
-    if reason in _BROKEN:
-        words = said.get("finishMessage")
-        raise UpstreamError(
-            f"Gemini ended its answer with {reason}" + (f": {words}" if words else "."),
-            status=_BROKEN[reason],
-            code=reason.lower(),
-            kept=f"Gemini ended its answer with {reason}.",
-        )
-    finish = _FINISHES.get(reason, str(reason).lower())
+    finish = finish_of(reason, said.get("finishMessage"))
     candidate.finish = "tool_calls" if finish == "stop" and candidate.calls else finish
     candidate.reason = "" if reason in ("STOP", "MAX_TOKENS") else reason
 

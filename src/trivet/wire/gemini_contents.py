@@ -1,6 +1,6 @@
 """The messages of a chat completion as Gemini's `systemInstruction` and `contents`.
 
-Not here: everything else in a request (`gemini_request.py`), answers (`gemini_answer.py`).
+Not here: what is linked or attached (`gemini_media.py`), everything else in a request (`gemini_request.py`), answers.
 Invariants: no message, part or call is left out; what Gemini has no word for is refused, and the refusal says what to
 write instead and repeats nothing of the prompt. Tool arguments and results that are JSON objects keep their bytes.
 
@@ -9,47 +9,20 @@ Round trip: what an answer had beyond OpenAI's members came in `extra_content.go
 were. That is the member that Google's own OpenAI-compatible endpoint uses.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
 
-from trivet.errors import UpstreamError
+from trivet.wire.gemini_error import unsupported
+from trivet.wire.gemini_media import Audio, File, Url, attached, audio, media
 
 Json = dict[str, Any]
 
 UNSIGNED = "skip_thought_signature_validator"
 """Google's word for "this call was made by another model, or its signature was lost": Gemini 3 refuses a tool call
 in the current turn that has no signature at all."""
-
-_TYPES = {
-    "png": "image/png",
-    "jpg": "image/jpeg",
-    "jpeg": "image/jpeg",
-    "webp": "image/webp",
-    "gif": "image/gif",
-    "heic": "image/heic",
-    "heif": "image/heif",
-    "pdf": "application/pdf",
-    "txt": "text/plain",
-    "md": "text/markdown",
-    "csv": "text/csv",
-    "html": "text/html",
-    "json": "application/json",
-    "wav": "audio/wav",
-    "mp3": "audio/mp3",
-    "aac": "audio/aac",
-    "ogg": "audio/ogg",
-    "flac": "audio/flac",
-    "aiff": "audio/aiff",
-    "mp4": "video/mp4",
-    "mov": "video/mov",
-    "webm": "video/webm",
-    "mpeg": "video/mpeg",
-}
-"""By file ending; the types that Gemini reads. For any other it looks at the file itself."""
 
 
 class _Google(Struct):
@@ -61,30 +34,14 @@ class _Extra(Struct):
     google: _Google | None = None
 
 
-class _Url(Struct):
-    url: str
-    detail: str | None = None
-
-
-class _Audio(Struct):
-    data: str
-    format: str
-
-
-class _File(Struct):
-    file_data: str | None = None
-    file_id: str | None = None
-    filename: str | None = None
-
-
 class _Part(Struct):
     type: str
     text: str | None = None
     refusal: str | None = None
-    image_url: _Url | str | None = None
-    video_url: _Url | str | None = None
-    input_audio: _Audio | None = None
-    file: _File | None = None
+    image_url: Url | str | None = None
+    video_url: Url | str | None = None
+    input_audio: Audio | None = None
+    file: File | None = None
 
 
 class _Function(Struct):
@@ -122,15 +79,6 @@ class Talk(NamedTuple):
     contents: list[Json]
     low: bool
     """All its images asked for `detail: low`."""
-
-
-def unsupported(what: str, *, param: str) -> UpstreamError:
-    """Make the refusal of something that Gemini cannot be asked: another target of the pool may know it."""
-    error = UpstreamError(
-        f"Gemini cannot be asked that: {what}", status=400, code="unsupported_by_target", again=True, spent=False
-    )
-    error.kind, error.whose, error.param = "invalid_request_error", "client", param
-    return error
 
 
 def read_messages(messages: Raw, *, signed: bool) -> Talk:
@@ -214,14 +162,11 @@ class _Reader:
             detail = None if isinstance(link, str) else link.detail
             if part.image_url is not None:
                 self._details.add("low" if detail == "low" else "high")  # `auto` and `high` are Gemini's default
-            return _media(link if isinstance(link, str) else link.url, at=at)
+            return media(link if isinstance(link, str) else link.url, at=at)
         if part.input_audio is not None:
-            kind = _TYPES.get(part.input_audio.format.lower())
-            if kind is None or not kind.startswith("audio/"):
-                raise unsupported(f"{at} is audio of a format it does not read. Send wav, mp3 or flac.", param=at)
-            return {"inlineData": {"mimeType": kind, "data": part.input_audio.data}}
+            return audio(part.input_audio, at=at)
         if part.file is not None:
-            return _file(part.file, at=at)
+            return attached(part.file, at=at)
         raise unsupported(f"{at} is of type {part.type[:40]!r}. Send text, image_url, input_audio or file.", param=at)
 
     def _turn(self, message: _Message, *, at: str) -> list[Json]:
@@ -300,34 +245,3 @@ def _object(text: str) -> Raw | None:
         return Raw(data) if isinstance(msgspec.json.decode(data), dict) else None
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-
-
-def _media(url: str, *, at: str) -> Json:
-    """Convert a link: what it holds, or where it is."""
-    scheme, _, rest = url.partition(":")
-    if scheme.lower() == "data":
-        head, _, data = rest.partition(",")
-        kind, *flags = head.split(";")
-        if "base64" not in flags or not kind or not data:
-            raise unsupported(f"{at} is not a data URL such as data:image/png;base64,...", param=at)
-        return {"inlineData": {"mimeType": kind, "data": data}}
-    if scheme.lower() not in ("https", "gs"):
-        raise unsupported(f"{at} is at an address that it cannot read. Send https:, gs: or data:.", param=at)
-    ending = re.search(r"\.([A-Za-z0-9]{1,5})(?:[?#]|$)", url)
-    kind = _TYPES.get(ending[1].lower(), "") if ending else ""
-    return {"fileData": {"fileUri": url} | ({"mimeType": kind} if kind else {})}
-
-
-def _file(file: _File, *, at: str) -> Json:
-    if file.file_data is None:
-        if (file.file_id or "").startswith(("https://", "gs://")):
-            return _media(file.file_id or "", at=at)
-        raise unsupported(
-            f"{at} names a file of another provider. Send `file_data`, or the https: or gs: address of one.", param=at
-        )
-    if file.file_data.startswith("data:"):
-        return _media(file.file_data, at=at)
-    kind = _TYPES.get((file.filename or "").rpartition(".")[2].lower())
-    if kind is None:
-        raise unsupported(f"{at} does not say what it is. Send data:application/pdf;base64,... or so.", param=at)
-    return {"inlineData": {"mimeType": kind, "data": file.file_data}}

@@ -1,6 +1,6 @@
-"""Errors of Google's APIs (`google.rpc.Status` as JSON) in OpenAI's shape.
+"""Errors of Google's APIs (`google.rpc.Status` as JSON) in OpenAI's shape; and our own refusal to ask at all.
 
-Not here: refusals that Trivet makes itself (`gemini_contents.py`). Invariants: Google's words, its status and its
+Not here: reasons for which an answer ended (`gemini_finish.py`). Invariants: Google's words, its status and its
 details go to the client; the ledger gets only the status, which is one of Google's words and never prose.
 """
 
@@ -28,6 +28,15 @@ _KINDS = {
 _STATUS = re.compile(r"[A-Z][A-Z_]{1,63}")
 _DELAY = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 """A protobuf Duration as JSON."""
+
+
+def unsupported(what: str, *, param: str) -> UpstreamError:
+    """Make the refusal of something that Gemini cannot be asked: another target of the pool may know it."""
+    error = UpstreamError(
+        f"Gemini cannot be asked that: {what}", status=400, code="unsupported_by_target", again=True, spent=False
+    )
+    error.kind, error.whose, error.param = "invalid_request_error", "client", param
+    return error
 
 
 def read_refusal(body: bytes) -> UpstreamError | None:

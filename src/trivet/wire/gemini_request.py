@@ -1,6 +1,6 @@
 """A chat completion request as Gemini's `generateContent` has it.
 
-Not here: messages (`gemini_contents.py`), where it is sent (`upstream/gemini.py`).
+Not here: messages (`gemini_contents.py`), tools (`gemini_tools.py`), where it is sent (`upstream/gemini.py`).
 Invariants: every member of the request is converted, or passed through with its bytes, or refused; the only ones left
 out are those that do not change the answer (`_SILENT`). Nothing is said twice: a member of Gemini's that OpenAI's
 already says is refused.
@@ -14,7 +14,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from trivet.types import Request
-from trivet.wire.gemini_contents import Json, read_messages, unsupported
+from trivet.wire.gemini_contents import Json, read_messages
+from trivet.wire.gemini_error import unsupported
+from trivet.wire.gemini_tools import Choice, tools
 
 _encode = msgspec.json.Encoder().encode
 
@@ -36,8 +38,6 @@ _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 245
 """Tokens to think with, before Gemini 3: the numbers of Google's own OpenAI-compatible endpoint."""
 _LEVELS = {"minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH", "xhigh": "XHIGH"}
 
-_MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
-
 
 class _JsonSchema(Struct):
     schema: Raw = Raw(b"null")
@@ -47,38 +47,6 @@ class _JsonSchema(Struct):
 class _Format(Struct):
     type: str
     json_schema: _JsonSchema | None = None
-
-
-class _Named(Struct):
-    name: str
-
-
-class _ToolNamed(Struct):
-    type: str = "function"
-    function: _Named | None = None
-
-
-class _Allowed(Struct):
-    mode: str
-    tools: list[_ToolNamed]
-
-
-class _Choice(Struct):
-    type: str
-    function: _Named | None = None
-    allowed_tools: _Allowed | None = None
-
-
-class _Declared(Struct):
-    name: str
-    description: str | None = None
-    parameters: Raw = Raw(b"null")
-    strict: bool | None = None
-
-
-class _Tool(Struct):
-    type: str = ""
-    function: _Declared | None = None
 
 
 class _Asked(Struct):
@@ -98,7 +66,7 @@ class _Asked(Struct):
     reasoning_effort: str | None = None
     response_format: _Format | None = None
     tools: list[Raw] | None = None
-    tool_choice: str | _Choice | None = None
+    tool_choice: str | Choice | None = None
     parallel_tool_calls: bool | None = None
     modalities: list[str] | None = None
     service_tier: str | None = None
@@ -112,7 +80,6 @@ class _Asked(Struct):
 
 _OURS = frozenset(_Asked.__struct_fields__)
 _read = msgspec.json.Decoder(_Asked).decode
-_read_tool = msgspec.json.Decoder(_Tool).decode
 _read_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
@@ -139,7 +106,7 @@ def _converted(asked: _Asked, fields: Mapping[str, Raw], model: str) -> Json:
     body: Json = {"contents": talk.contents}
     if talk.system:
         body["systemInstruction"] = {"parts": talk.system}
-    body |= _tools(asked)
+    body |= tools(asked.tools or (), asked.tool_choice)
     settings = _settings(asked, model)
     if talk.low:
         settings["mediaResolution"] = "MEDIA_RESOLUTION_LOW"
@@ -231,55 +198,6 @@ def _format(wanted: _Format | None) -> Json:
         members = _read_members(schema)
         schema = {"description": described, **members}
     return {"responseMimeType": "application/json", "responseJsonSchema": schema}
-
-
-def _tools(asked: _Asked) -> Json:
-    declared: list[Json] = []
-    others: list[Raw] = []
-    strict = False
-    for at, raw in enumerate(asked.tools or ()):
-        tool = _read_tool(raw)
-        if tool.function is not None:
-            declared.append(_declaration(tool.function))
-            strict = strict or bool(tool.function.strict)
-        elif not tool.type:  # one of Gemini's own: {"googleSearch": {}}
-            others.append(raw)
-        else:
-            raise unsupported(f"tools[{at}] is of type {tool.type[:40]!r}. Declare a function.", param=f"tools[{at}]")
-    config = _calling(asked.tool_choice, {d["name"] for d in declared}, strict=strict)
-    body: Json = {"tools": [*([{"functionDeclarations": declared}] if declared else []), *others]}
-    return {**(body if body["tools"] else {}), **({"toolConfig": {"functionCallingConfig": config}} if config else {})}
-
-
-def _declaration(function: _Declared) -> Json:
-    declared: Json = {"name": function.name}
-    if function.description is not None:
-        declared["description"] = function.description
-    if bytes(function.parameters) not in (b"null", b"{}"):
-        declared["parametersJsonSchema"] = function.parameters
-    return declared
-
-
-def _calling(choice: str | _Choice | None, names: set[str], *, strict: bool) -> Json:
-    """Convert `tool_choice`. VALIDATED is AUTO with arguments held to their schema: what `strict` asks for."""
-    auto = "VALIDATED" if strict else "AUTO"
-    if choice is None or choice == "auto":
-        return {"mode": auto} if names and (choice or strict) else {}
-    if isinstance(choice, str):
-        mode, only = _MODES.get(choice), None
-    elif choice.allowed_tools is not None:
-        # AUTO takes no list of names; VALIDATED does.
-        mode = {"auto": "VALIDATED", "required": "ANY"}.get(choice.allowed_tools.mode)
-        only = [tool.function.name for tool in choice.allowed_tools.tools if tool.function]
-    else:
-        mode, only = "ANY", [choice.function.name] if choice.function else []
-    if mode is None or (only is not None and (not only or not names.issuperset(only))):
-        raise unsupported("`tool_choice` names no mode and no function of `tools`.", param="tool_choice")
-    if not names:
-        if mode == "NONE":
-            return {}
-        raise unsupported("`tool_choice` wants a call, and `tools` has no function.", param="tool_choice")
-    return {"mode": mode} | ({"allowedFunctionNames": only} if only else {})
 
 
 def _pass_through(body: Json, members: Mapping[str, Raw]) -> None:
