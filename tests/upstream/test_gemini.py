@@ -273,7 +273,7 @@ async def test_a_loop_of_tools_brings_signatures_and_ids_back(*, stream: bool) -
             answer = await client.chat.completions.create(model="g", messages=ASK, tools=[WEATHER])
         assert answer.choices[0].finish_reason == "tool_calls"
         said = answer.choices[0].message
-        messages = [*ASK, said.model_dump(exclude_none=True, exclude={"parsed"})]
+        messages = [*ASK, said.model_dump()]
         for call in said.tool_calls:
             city = json.loads(call.function.arguments)["city"]
             messages.append({"role": "tool", "tool_call_id": call.id, "content": json.dumps({"sun": city == "Paris"})})
@@ -363,6 +363,38 @@ async def test_what_gemini_cannot_be_asked_goes_to_the_next_target_of_a_policy()
     assert server.requests == []
     assert [attempt.status for attempt in outcome(gateway).attempts] == ["failed", "ok"]
     assert not outcome(gateway).cost_unknown
+
+
+async def test_a_clients_own_key_of_google_stays_here() -> None:
+    async with asked_through(either("text")) as (client, server, _):
+        await client.chat.completions.create(
+            model="g", messages=ASK, extra_headers={"x-goog-api-key": KEY, "x-goog-request-params": "kept"}
+        )
+    assert "x-goog-api-key" not in server.requests[0].headers
+    assert server.requests[0].headers["x-goog-request-params"] == "kept"
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_kept_answer_is_given_again_the_other_way_with_its_signature(*, streamed: bool) -> None:
+    part = {"text": "Three.", "thoughtSignature": "c2ln"}
+    whole = {"candidates": [{"content": {"parts": [part], "role": "model"}, "finishReason": "STOP"}]}
+    document = json.dumps(whole).encode()
+
+    def script(asked: Asked) -> Reply:
+        return Reply([b"data: " + document + b"\r\n\r\n"], kind="text/event-stream") if streamed else Reply([document])
+
+    policy = '[policies.p]\npool = ["g"]\n[policies.p.cache]\nmode = "exact"\n'
+    async with asked_through(script, policy) as (client, server, gateway):
+        for stream in (streamed, not streamed):
+            answer = await client.chat.completions.create(model="p", messages=ASK, stream=stream)
+            said: list[Any] = [answer.choices[0].message] if not stream else []
+            if stream:
+                said = [chunk.choices[0].delta async for chunk in answer if chunk.choices]
+            assert "".join(one.content or "" for one in said) == "Three."
+            extra = [one.extra_content for one in said if getattr(one, "extra_content", None)]
+            assert extra == [{"google": {"thought_signature": "c2ln"}}]
+    assert len(server.requests) == 1
+    assert [entry.cache for entry in gateway.store.entries] == ["miss", "exact"]
 
 
 def test_the_file_takes_the_provider() -> None:

@@ -1,9 +1,14 @@
 """A chat completion request in Gemini's words: settings, tools, formats, what passes through and what is refused."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+from msgspec.structs import replace
 
 from trivet.errors import UpstreamError
 from trivet.testing.cache_suite import ask
@@ -190,3 +195,40 @@ def test_gemini_3_cannot_be_kept_from_thinking() -> None:
 
 def test_what_does_nothing_is_not_refused() -> None:
     assert body(logit_bias={}, parallel_tool_calls=False, verbosity="medium", tool_choice="none").keys() == {"contents"}
+
+
+INSIDE = (
+    "type function name parameters schema json_schema google role content text parts mode tools allowed_tools "
+    "thinkingConfig thinking_level tool_calls id extra_content"
+)
+VALUE = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-2, 2) | st.sampled_from([10**20, -(10**20), 1e300]),
+        st.sampled_from(["auto", "none", "low", "json_schema", "function", "é\ud800", "gemini"]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2),
+        st.dictionaries(
+            st.sampled_from(INSIDE.split()),
+            inner,
+            max_size=4,
+        ),
+    ),
+    max_leaves=10,
+)
+MEMBERS = (
+    "messages temperature max_tokens stop n seed logprobs reasoning_effort response_format tools tool_choice "
+    "modalities service_tier logit_bias generationConfig thinking_config toolConfig extra_body safety_settings _x"
+)
+
+
+@given(st.dictionaries(st.sampled_from(MEMBERS.split()), VALUE, max_size=4))
+def test_whatever_is_asked_is_converted_or_refused(members: Json) -> None:
+    request = ask()
+    fields = {name: Raw(json.dumps(value).encode()) for name, value in members.items()}
+    made = b"{}"
+    with suppress(UpstreamError):  # and nothing else
+        made = for_gemini(replace(request, fields={**request.fields, **fields}), model=MODEL)
+    assert isinstance(json.loads(made), dict)
