@@ -254,6 +254,21 @@ def test_what_is_no_answer_is_an_error_that_says_so(body: bytes, words: str) -> 
         Answer(ask()).answer(body)
 
 
+def test_text_is_text_whatever_else_its_part_says() -> None:
+    part = {"text": "Hi.", "speechMetadata": {"speaker": "a"}}
+    body = {"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]}
+    said = json.loads(Answer(ask()).answer(json.dumps(body).encode()).data)["choices"][0]["message"]
+    assert said["content"] == "Hi."
+    assert said["extra_content"]["google"] == {"speechMetadata": {"speaker": "a"}}
+
+
+def test_a_call_in_pieces_is_an_error_and_not_several_calls() -> None:
+    call = {"name": "f", "willContinue": True, "partialArgs": [{"jsonPath": "$.a", "stringValue": "x"}]}
+    body = {"candidates": [{"content": {"parts": [{"functionCall": call}]}}]}
+    with pytest.raises(UpstreamError, match="streamFunctionCallArguments"):
+        Answer(ask(stream=True)).event(json.dumps(body).encode())
+
+
 def test_an_error_inside_a_stream_keeps_its_status() -> None:
     answer = Answer(ask(stream=True))
     answer.event(b'{"candidates":[{"content":{"parts":[{"text":"x"}]}}]}')

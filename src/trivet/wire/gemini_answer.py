@@ -157,8 +157,9 @@ class Answer:
             signature = part.get("thoughtSignature")
             if "functionCall" in part:
                 calls.append(self._call(candidate, part["functionCall"], signature))
-            elif part.keys() <= _TEXTUAL:
+            elif "text" in part or part.keys() <= _TEXTUAL:
                 candidate.signature = signature or candidate.signature
+                candidate.extra |= {name: value for name, value in part.items() if name not in _TEXTUAL}
                 text = _text(part.get("text", ""))
                 if part.get("thought"):
                     thoughts += text
@@ -173,6 +174,8 @@ class Answer:
         return delta | ({"extra_content": {"google": {"parts": others}}} if others else {})
 
     def _call(self, candidate: _Candidate, call: Json, signature: str | None) -> Json:
+        if call.get("willContinue") or "partialArgs" in call:
+            raise UpstreamError("The target sends a call in pieces. Ask it without `streamFunctionCallArguments`.")
         at, candidate.calls = candidate.calls, candidate.calls + 1
         arguments = _encode(call.get("args") or {}).decode()
         made: Json = {
