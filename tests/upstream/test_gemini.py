@@ -10,6 +10,7 @@ from typing import Any
 
 import openai
 import pytest
+from msgspec.structs import replace
 
 from tests.upstream.gemini_kit import Asked, Reply, Script, Scripted, either, failure, golden, scripted
 from trivet.config import TargetSettings, parse
@@ -113,6 +114,14 @@ async def test_what_cannot_be_asked_costs_no_connection(stream: bool) -> None:  
             await all_of(provider, stream=stream, logit_bias={"1": 1})
     assert server.requests == []
     assert (caught.value.status, caught.value.again, caught.value.spent) == (400, True, False)
+
+
+async def test_only_chat_is_asked_of_it() -> None:
+    async with provider_over(either("text")) as (provider, server):
+        with pytest.raises(UpstreamError, match="embeddings") as caught:
+            async with aclosing(provider.stream(replace(ask(), kind="embeddings"))) as chunks:
+                assert [chunk async for chunk in chunks] == []
+    assert (caught.value.again, server.requests) == (True, [])
 
 
 async def test_a_stream_that_ends_before_its_reason_is_an_error() -> None:
