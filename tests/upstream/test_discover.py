@@ -144,7 +144,7 @@ def test_keys_become_targets_that_take_any_model() -> None:
     assert {name: (t.provider, t.model, t.base_url, t.name) for name, t in settings.targets.items()} == {
         "openai": ("openai", "*", "https://api.openai.com/v1", "openai"),
         "anthropic": ("anthropic", "*", "https://api.anthropic.com/v1", "anthropic"),
-        "gemini": ("openai", "*", "https://generativelanguage.googleapis.com/v1beta/openai", "gemini"),
+        "gemini": ("gemini", "*", "https://generativelanguage.googleapis.com/v1beta", "gemini"),
     }
 
 

@@ -38,13 +38,14 @@ class Found(NamedTuple):
 _KEYS = (
     Found("openai", "https://api.openai.com/v1", key="env:OPENAI_API_KEY"),
     Found("anthropic", "https://api.anthropic.com/v1", key="env:ANTHROPIC_API_KEY"),
-    Found("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", key="env:GEMINI_API_KEY"),
+    Found("gemini", "https://generativelanguage.googleapis.com/v1beta", key="env:GEMINI_API_KEY"),
     Found("openrouter", "https://openrouter.ai/api/v1", key="env:OPENROUTER_API_KEY"),
 )
 """All speak OpenAI's protocol at these addresses, but for those with modules of their own."""
 
 _NATIVE = frozenset({
     "anthropic",
+    "gemini",
 })  # fmt: skip
 """Spoken to in their own language."""
 

@@ -194,10 +194,11 @@ class Remote:
         body = await reply.read_all(MAX_ERROR_BYTES)
         name = self._target.name
         headers = self._passed_on(reply)
-        again = status not in _THE_REQUESTS_FAULT
         if not 400 <= status <= 599:
             return UpstreamError(f"Target {name!r} answered with status {status}, which is no answer and no error.")
         told = self._dialect.refusal(body)
+        # A key or an account at fault is not the request's fault, whatever the status says: another target may answer.
+        again = status not in _THE_REQUESTS_FAULT or (told is not None and told.whose == "operator")
         words = str(told) if told else body[:500].decode("utf-8", "replace").strip()
         code = told.code if told else "upstream_error"
         kept = f"Target {name!r} answered {status} ({code})."
@@ -210,6 +211,7 @@ class Remote:
             again=again,
             spent=False,
             kept=kept,
+            retry_after_s=told.retry_after_s if told else None,
         )
 
     def _masked(self, error: UpstreamError) -> UpstreamError:
