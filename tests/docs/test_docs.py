@@ -200,6 +200,8 @@ SECTIONS: tuple[tuple[str, type[Struct]], ...] = (
     ("## `[policies.NAME]`", config.PolicySettings),
     ("## `[policies.NAME.cache]`", config.CacheSection),
     ("## `[server]`", config.ServerSettings),
+    ("### `server.tls`", config.TlsSettings),
+    ("### `server.timeouts`", config.ClientTimeouts),
     ("## `[ledger]`", config.LedgerSettings),
     ("## `[cache]`", config.CacheSettings),
     ("## `[models]`", config.ModelSettings),

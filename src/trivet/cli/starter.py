@@ -49,7 +49,10 @@ _REST: Final = """\
 [server]
 #host = "127.0.0.1"        # another address only once there is a key: trivet keys create NAME --tenant TENANT
 #port = 8088
+#workers = 1               # processes on the one port; each uses about a core
 #max_body_bytes = 50_000_000
+#tls = { cert = "cert.pem", key = "key.pem" }
+#timeouts = { head = "30s", idle = "75s", stall = "60s", grace = "10s" }
 
 # ---- The ledger: one entry for each request, never its text. ----
 [ledger]

@@ -9,6 +9,7 @@ from trivet.config.secret import Secret, secret
 from trivet.config.settings import (
     CacheSection,
     CacheSettings,
+    ClientTimeouts,
     EngineSettings,
     LedgerSettings,
     ModelSettings,
@@ -19,6 +20,7 @@ from trivet.config.settings import (
     Settings,
     TargetSettings,
     TimeoutSettings,
+    TlsSettings,
     seconds,
 )
 
@@ -31,6 +33,8 @@ __all__ = [
     "TimeoutSettings",
     "EngineSettings",
     "ServerSettings",
+    "TlsSettings",
+    "ClientTimeouts",
     "LedgerSettings",
     "CacheSettings",
     "ModelSettings",

@@ -17,6 +17,7 @@ from trivet.server.exchange import Exchange
 from trivet.server.head import PRIVATE, send_error, send_json
 from trivet.server.metrics import Metrics
 from trivet.server.openapi import document
+from trivet.server.sharing import Shared
 from trivet.types import Kind
 
 Endpoint = Callable[[Exchange], Awaitable[None]]
@@ -52,10 +53,12 @@ class MethodError(TrivetError):
 class App:
     """The edge: what the server calls for each request, over the stages."""
 
-    def __init__(self, stages: Stages, *, auth: Checks, random: Random, max_body_bytes: int) -> None:
+    def __init__(
+        self, stages: Stages, *, auth: Checks, random: Random, max_body_bytes: int, shared: Shared | None = None
+    ) -> None:
         self._auth = auth
         self._rules = Rules(InForce(stages, max_body_bytes=max_body_bytes))
-        self.metrics = Metrics()
+        self.metrics, self.shared = Metrics(), shared
 
         def asking(kind: Kind, path: str, words: str) -> Route:
             count = self.metrics.count
@@ -118,7 +121,8 @@ class App:
         await send_json(exchange, 200 if ready else 503, {"status": "ready" if ready else "not ready", "targets": told})
 
     async def _metrics(self, exchange: Exchange) -> None:
-        text = self.metrics.text(self._states()).encode()
+        metrics = self.metrics if self.shared is None else self.shared.together(self.metrics)
+        text = metrics.text(self._states()).encode()
         await exchange.answer(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n" + PRIVATE, text)
 
     async def _openapi(self, exchange: Exchange) -> None:

@@ -71,14 +71,9 @@ class Ask:
         """Serve one request, to its end by the configuration that it began with."""
         rules = self._rules.now
         rules.running += 1
+        tally: Tally | None = None
         try:
-            await self._serve(exchange, rules)
-        finally:
-            rules.ended()
-
-    async def _serve(self, exchange: Exchange, rules: InForce) -> None:
-        tally = await self._read(exchange, rules)
-        try:
+            tally = await self._read(exchange, rules)
             if tally.error is not None:
                 await abandon(tally, rules.stages)
                 return
@@ -88,7 +83,8 @@ class Ask:
             if not exchange.cancelled:
                 raise  # not the client: the server is stopping
         finally:
-            if tally.entry is not None:
+            rules.ended()
+            if tally is not None and tally.entry is not None:
                 self._count(tally.entry)
 
     async def _read(self, exchange: Exchange, rules: InForce) -> Tally:

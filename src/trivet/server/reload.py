@@ -39,6 +39,8 @@ class Reload:
         self._seen = _look(self._path)
         self._asked = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
+        self.beside: Callable[[], None] | None = None
+        """What is read again with it (a certificate). May raise ConfigError, and then nothing is put in force."""
 
     def ask(self) -> None:
         """Read the file again now, whether it looks changed or not (SIGHUP)."""
@@ -67,6 +69,8 @@ class Reload:
             settings = load(self._path, self._env)
             if not settings.targets:
                 raise ConfigError(f"{self._path} has no [targets].")
+            if self.beside is not None:
+                self.beside()
             stages = await self._builder.build(settings)
         except (ConfigError, LedgerError) as error:
             self._app.metrics.reloads["refused"] += 1
@@ -87,8 +91,11 @@ class Reload:
             await self._builder.let_go()
 
 
+_FIXED = ("host", "port", "workers", "tls", "timeouts")
+
+
 def _needs_restart(old: Settings, new: Settings) -> str:
-    changed = [name for name in ("host", "port") if getattr(old.server, name) != getattr(new.server, name)]
+    changed = [name for name in _FIXED if getattr(old.server, name) != getattr(new.server, name)]
     return f" `server.{'` and `server.'.join(changed)}` take a restart." if changed else ""
 
 
