@@ -8,9 +8,10 @@ decided from the Host header or from a URL other than the path that was routed.
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, NamedTuple
 
-from trivet.errors import AuthError, BadRequestError, TrivetError
+from trivet.errors import AuthError, BadRequestError, TrivetError, UnknownModelError
 from trivet.pipeline import Stages
 from trivet.seams import Random
+from trivet.server import models
 from trivet.server.ask import Ask, InForce, Rules
 from trivet.server.auth import Checks
 from trivet.server.exchange import Exchange
@@ -19,6 +20,10 @@ from trivet.server.metrics import Metrics
 from trivet.server.openapi import document
 from trivet.server.sharing import Shared
 from trivet.types import Kind
+
+_MODELS = "/v1/models/"
+_ONE_MODEL = f"{_MODELS}{{model}}"
+"""A name may have slashes in it."""
 
 Endpoint = Callable[[Exchange], Awaitable[None]]
 
@@ -70,7 +75,8 @@ class App:
             asking("completions", "/v1/completions", "Go on with a text, the older way."),
             asking("embeddings", "/v1/embeddings", "Make vectors of texts."),
             asking("moderations", "/v1/moderations", "Judge texts by a provider's rules."),
-            Route("GET", "/v1/models", self._models, "List the names that can be asked for."),
+            Route("GET", "/v1/models", self._models, "List the names that can be asked for, and what each is."),
+            Route("GET", _ONE_MODEL, self._model, "Say what is known of one of them."),
             Route("GET", "/healthz", self._healthz, "Say that the process is alive.", auth="public"),
             Route("GET", "/readyz", self._readyz, "Say whether any target can answer.", auth="public"),
             Route("GET", "/metrics", self._metrics, "Give counters for Prometheus."),
@@ -87,7 +93,8 @@ class App:
 
     async def __call__(self, exchange: Exchange) -> None:
         """Serve one HTTP exchange."""
-        methods = self._by_path.get(exchange.path, {})
+        path = exchange.path
+        methods = self._by_path.get(path) or self._by_path.get(_ONE_MODEL if path.startswith(_MODELS) else "", {})
         method = exchange.method
         route = methods.get("GET" if method == "HEAD" else method)
         if route is not None and route.auth == "own":
@@ -97,19 +104,19 @@ class App:
             if route is None or route.auth == "key":
                 self._auth.check(exchange.headers)
             if route is None:
-                raise _no_route(exchange.path, methods)
+                raise _no_route(path, methods)
             await route.call(exchange)
         except MethodError as error:
             await send_error(exchange, error, b"allow: %b\r\n" % ", ".join(sorted(methods)).encode(), passed=[])
-        except (AuthError, NotFoundError, BadRequestError) as error:
+        except (AuthError, NotFoundError, BadRequestError, UnknownModelError) as error:
             await send_error(exchange, error, passed=[])
 
     async def _models(self, exchange: Exchange) -> None:
-        known = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "trivet"}
-            for name in self._rules.now.stages.policies.names()
-        ]
-        await send_json(exchange, 200, {"object": "list", "data": known})
+        await send_json(exchange, 200, {"object": "list", "data": models.listed(self._rules.now.stages)})
+
+    async def _model(self, exchange: Exchange) -> None:
+        name = exchange.path.removeprefix(_MODELS)
+        await send_json(exchange, 200, models.described(name, self._rules.now.stages))
 
     async def _healthz(self, exchange: Exchange) -> None:
         await send_json(exchange, 200, {"status": "ok"})

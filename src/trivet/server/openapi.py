@@ -49,7 +49,7 @@ def _body(kind: Kind) -> dict[str, Any]:
 
 
 def _operation(method: str, path: str, words: str, *, needs_key: bool, kind: Kind | None) -> dict[str, Any]:
-    name = f"{method.lower()}_{path.strip('/').replace('/', '_').replace('.', '_')}"
+    name = f"{method.lower()}_{path.strip('/').replace('/', '_').replace('.', '_').strip('{}')}"
     failed = {"description": "An error in OpenAI's shape.", "content": {"application/json": {"schema": _ERROR}}}
     operation: dict[str, Any] = {
         "operationId": name,
@@ -57,6 +57,9 @@ def _operation(method: str, path: str, words: str, *, needs_key: bool, kind: Kin
         "security": [{"key": []}] if needs_key else [],
         "responses": {"200": {"description": "As it says."}, "default": failed},
     }
+    if "{" in path:
+        name = path.partition("{")[2].partition("}")[0]
+        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
     if kind is not None:
         content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{BODIES[kind].__name__}"}}}
         operation["requestBody"] = {"required": True, "content": content}

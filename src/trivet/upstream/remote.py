@@ -116,6 +116,11 @@ class Remote:
             idle_s=seconds(times.idle),
         )
 
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What can be asked for."""
+        return self._dialect.kinds
+
     async def start(self) -> None:
         """Nothing to do: connections are opened when they are needed."""
 
