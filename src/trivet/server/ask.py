@@ -77,7 +77,7 @@ class Ask:
             if tally.error is not None:
                 await abandon(tally, rules.stages)
                 return
-            exchange.task = asyncio.current_task()
+            exchange.task = exchange.runner or asyncio.current_task()
             await self._relay(tally, exchange, rules.stages)
         except asyncio.CancelledError:
             if not exchange.cancelled:

@@ -50,9 +50,10 @@ class Line(Protocol):
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_chunked", "_line", "_silent", "answered", "cancelled", "client", "expects", "headers", "keep",
-                 "last", "left", "method", "old", "path", "pieces", "query", "reader", "size", "started", "task",
-                 "whole", "writer")  # fmt: skip
+    __slots__ = (
+        "_chunked", "_line", "_silent", "answered", "cancelled", "client", "expects", "headers", "keep", "last", "left",
+        "method", "old", "path", "pieces", "query", "reader", "runner", "size", "started", "task", "whole", "writer",
+    )  # fmt: skip
 
     def __init__(self, line: Line, method: str, *, keep: bool, old: bool, expects: bool) -> None:
         self._line, self.method = line, method
@@ -68,6 +69,8 @@ class Exchange:
         self.started = self.answered = self.left = False  # the answer's head, its end; the client
         self.reader: asyncio.Future[None] | None = None
         self.writer: asyncio.Future[None] | None = None
+        self.runner: asyncio.Task[None] | None = None
+        """The task that answers it, where the server knows: asking asyncio costs a microsecond."""
         self.task: asyncio.Task[None] | None = None
         """Set by who wants it cancelled when the client leaves, in that same step; until that is no news any more."""
         self.cancelled = False

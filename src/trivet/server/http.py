@@ -222,7 +222,7 @@ class _Connection(asyncio.Protocol):
             if self._task is not None:
                 exchange.wake()
             elif not exchange.answered:
-                self._task = self._loop.create_task(self._serve(exchange))
+                self._task = exchange.runner = self._loop.create_task(self._serve(exchange))
 
     async def _serve(self, exchange: Exchange) -> None:
         """Let the app answer. This is the edge where its defects end, so they are reported here."""

@@ -14,9 +14,9 @@ from trivet.wire.chat import with_report
 def head(tally: Tally) -> bytes:
     """Write the headers that tell what happened, as far as that is known when they go out."""
     decision, entry = tally.decision, tally.entry
-    if isinstance(decision, Call):
+    if type(decision) is Call:
         told = f"x-trivet-decision: call\r\nx-trivet-cache: {tally.cache}\r\n"
-    elif isinstance(decision, Serve):
+    elif type(decision) is Serve:
         hit = decision.hit
         age_s = hit.age_ms // 1000
         told = f"x-trivet-decision: serve\r\nx-trivet-cache: hit; kind={hit.kind}; age={age_s}\r\n"
