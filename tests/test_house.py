@@ -38,6 +38,7 @@ REACHES: Mapping[str, set[str]] = {
     "upstream/engine_child.py": {"os.environ", "os.getpid", "os.getppid", "time.sleep"},  # is that child process
     "upstream/http.py": {"loop.create_connection"},  # is the Dialer of a running server
     "upstream/openai.py": {"os.environ"},  # where a key is read from, once
+    "upstream/out.py": {"os.environ"},  # where a proxy is read from, once
 }
 _WORLDLY = re.compile(
     r"time\.(time|monotonic|perf_counter|process_time|sleep|localtime|gmtime)(_ns)?"

@@ -195,6 +195,7 @@ SECTIONS: tuple[tuple[str, type[Struct]], ...] = (
     ("## `[targets.NAME]`", config.TargetSettings),
     ("### `price`", config.PriceSettings),
     ("### `timeouts`", config.TimeoutSettings),
+    ("### `tls`", config.TlsSettings),
     ("### `engine`", config.EngineSettings),
     ("## `[policies.NAME]`", config.PolicySettings),
     ("## `[policies.NAME.cache]`", config.CacheSection),

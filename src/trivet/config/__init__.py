@@ -19,6 +19,7 @@ from trivet.config.settings import (
     Settings,
     TargetSettings,
     TimeoutSettings,
+    TlsSettings,
     seconds,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "CacheSection",
     "PriceSettings",
     "TimeoutSettings",
+    "TlsSettings",
     "EngineSettings",
     "ServerSettings",
     "LedgerSettings",
