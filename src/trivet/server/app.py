@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from trivet.errors import AuthError, BadRequestError, TrivetError
 from trivet.pipeline import Stages
-from trivet.seams import Random
+from trivet.seams import Connected, Random
 from trivet.server.ask import Ask
 from trivet.server.auth import Auth
 from trivet.server.exchange import Exchange
@@ -112,7 +112,9 @@ class App:
         await send_json(exchange, 200 if ready else 503, {"status": "ready" if ready else "not ready", "targets": told})
 
     async def _metrics(self, exchange: Exchange) -> None:
-        text = self.metrics.text(self._states()).encode()
+        providers = self._stages.providers.items()
+        connections = {name: p.connections() for name, p in providers if isinstance(p, Connected)}
+        text = self.metrics.text(self._states(), connections).encode()
         await exchange.answer(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n" + PRIVATE, text)
 
     async def _openapi(self, exchange: Exchange) -> None:
