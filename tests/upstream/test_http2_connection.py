@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import socket
+from typing import Any
 
 import pytest
 from h2.errors import ErrorCodes
@@ -9,6 +11,7 @@ from hpack import NeverIndexedHeaderTuple
 
 from tests.upstream.http_kit import HEAD, WAIT_S, ask, on_both_loops, until
 from tests.upstream.way_kit import Asked, Asked2, asking, goaway, hello, pool2
+from trivet.upstream.http import dial
 from trivet.upstream.http2_connection import Connection, _fields
 from trivet.upstream.reply import LostError, Origin, PhaseTimeoutError, ProtocolError
 
@@ -150,6 +153,26 @@ async def test_however_the_bytes_are_cut_goaways_are_taken_out_and_nothing_else(
         assert found == [(5, 0), (3, 2)]
 
 
+async def test_a_request_that_the_server_has_begun_to_take_is_not_sent_twice() -> None:
+    """Its connection breaks with no word of an answer, but with one that it was there: it may be at work on it."""
+
+    async def talk(asked: Asked2) -> None:
+        if len(server.asked) == 1:
+            await hello(asked)
+        else:
+            await asked.body()
+            asked.link.h2.ping(b"pingpong")
+            asked.link.flush()
+            await asyncio.sleep(0.02)
+            asked.cut()
+
+    async with asking("2", talk) as (way, server):
+        assert await ask(way) == b"hello"
+        with pytest.raises(LostError):
+            await ask(way)
+        assert len(server.asked) == 2
+
+
 async def test_a_refused_stream_is_asked_again_and_a_failed_one_is_not() -> None:
     async def talk(asked: Asked2) -> None:
         body = await asked.body()
@@ -204,9 +227,14 @@ async def test_a_server_that_floods_us_with_pings_it_does_not_read_the_answers_o
             asked.link.transport.write((b"\x00\x00\x08\x06\x00" + bytes(4) + b"pingpong") * 4000)
             await asyncio.sleep(0)
 
-    async with asking("2", talk) as (way, _):
+    async def narrow(*args: Any, **options: Any) -> Any:
+        transport, protocol = await dial(*args, **options)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        return transport, protocol
+
+    async with asking("2", talk, dial=narrow, first_byte_s=300.0) as (way, _):
         with pytest.raises(ProtocolError, match="acknowledgements"):
-            await asyncio.wait_for(ask(way), 60)
+            await asyncio.wait_for(ask(way), 120)
         assert way.connections().open == 0
 
 

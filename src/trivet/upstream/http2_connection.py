@@ -49,6 +49,7 @@ from trivet.upstream.reply import (
     PhaseTimeoutError,
     ProtocolError,
     Reply,
+    UnservedError,
 )
 
 WINDOW_BYTES = 1_048_576
@@ -66,13 +67,6 @@ _KEYS = frozenset({b"authorization", b"api-key", b"x-api-key", b"x-goog-api-key"
 """Never put into the compressor's table, where a guess at them could be measured (RFC 7541, 7.1)."""
 _GOAWAY = 7
 _FRAME_HEAD_BYTES = 9
-
-
-class UnservedError(LostError):
-    """The server did nothing about this request: it can be sent again, whatever it was."""
-
-    def __init__(self, origin: Origin, what: str) -> None:
-        super().__init__(origin, "first_byte", what, unanswered=True)
 
 
 class Owner(Protocol):
@@ -101,15 +95,18 @@ class Owner(Protocol):
 class Exchange:
     """One stream, which is the Carrier of its Reply."""
 
-    __slots__ = ("_allowed_s", "_connection", "_due", "_timer", "answer", "begun", "id", "interims", "owed", "writing")
+    __slots__ = (
+        "_connection", "_due", "_timer", "allowed_s", "answer", "begun", "heard", "id", "interims", "owed", "writing",
+    )  # fmt: skip
 
     def __init__(self, connection: "Connection", id: int) -> None:  # noqa: A002  # as HTTP/2 calls it
         self.id, self.answer = id, Answer()
         self.begun = self.writing = False
+        self.heard = connection.heard  # before it was sent
         self.interims = self.owed = 0  # owed: bytes of its window that the reader has not opened again
         self._connection = connection
         self._timer: asyncio.TimerHandle | None = None
-        self._due = self._allowed_s = 0.0
+        self._due = self.allowed_s = 0.0
 
     @property
     def origin(self) -> Origin:
@@ -142,7 +139,7 @@ class Exchange:
     def expect(self, delay_s: float) -> None:
         """Move the deadline. The one timer runs on and looks when it rings: moving costs no timer."""
         loop = asyncio.get_running_loop()
-        self._allowed_s, self._due = delay_s, loop.time() + delay_s
+        self.allowed_s, self._due = delay_s, loop.time() + delay_s
         if self._timer is not None:
             if self._timer.when() <= self._due:
                 return
@@ -168,7 +165,7 @@ class Exchange:
             return
         self._timer = None
         phase = self.phase()
-        what = LATE[phase].format(s=self._allowed_s)
+        what = LATE[phase].format(s=self.allowed_s)
         self._connection.late(self, PhaseTimeoutError(self.origin, phase, what))
 
 
@@ -180,6 +177,7 @@ class Connection(asyncio.Protocol):
         self.used = False  # it has answered, or lain open: it may have gone stale
         self.gone = False  # no new exchanges; those that are on may still come to their end
         self.connect_ns = 0
+        self.heard = 0  # times that anything has come
         self.reserved = 0  # places promised to those who have not come for them yet
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -305,9 +303,10 @@ class Connection(asyncio.Protocol):
             self.shut()
 
     def late(self, exchange: Exchange, error: PhaseTimeoutError) -> None:
-        """End an exchange that took too long; if nothing at all came on this socket meanwhile, it is not trusted."""
-        if self._heard_s < self._loop.time() - min(self.pool.idle_s, self.pool.first_byte_s):
-            self.drain()
+        """End an exchange that took too long. If nothing at all came on this socket for half of that time, it may be a
+        network that has forgotten it, and nobody else is sent there."""
+        if not exchange.answer.left and self._heard_s < self._loop.time() - exchange.allowed_s / 2:
+            self._retire()
         self.end(exchange, error)
 
     def grant(self, exchange: Exchange) -> bool:
@@ -382,6 +381,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closed:
             return
+        self.heard += 1
         self._heard_s = self._loop.time()
         try:
             rest, goaways = self._without_goaways(data)
@@ -418,7 +418,8 @@ class Connection(asyncio.Protocol):
         self._retire()
         what = f"closed the connection before the end of its answer{f' ({cause})' if cause else ''}."
         for exchange in list(self._exchanges.values()):
-            unanswered = not exchange.answer.status
+            # A server that said anything since was there when the request came: it may be at work on it.
+            unanswered = not exchange.answer.status and exchange.heard == self.heard
             lost = LostError(self.origin, exchange.phase(), what, unanswered=unanswered)
             self.end(exchange, lost, reset=False)
         self.shut()

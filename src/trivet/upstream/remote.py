@@ -16,7 +16,7 @@ from trivet.errors import UpstreamError
 from trivet.seams import Connections, Kit
 from trivet.types import Chunk, Kind, Opened, Request
 from trivet.upstream.out import way_to
-from trivet.upstream.reply import ConnectError, HttpError, Origin, PhaseTimeoutError, Reply
+from trivet.upstream.reply import ConnectError, HttpError, Origin, PhaseTimeoutError, Reply, UnservedError
 from trivet.upstream.warm import keep_warm
 from trivet.wire.answer import split
 from trivet.wire.sse import Events
@@ -241,7 +241,7 @@ def _translated(name: str, error: HttpError) -> UpstreamError:
         return UpstreamError(words, status=504, code="upstream_timeout", spent=error.phase != "connect")
     if isinstance(error, ConnectError):
         return UpstreamError(words, code="upstream_unreachable", spent=False)
-    return UpstreamError(words, code="upstream_broken")
+    return UpstreamError(words, code="upstream_broken", spent=not isinstance(error, UnservedError))
 
 
 def _opened(chunk: Chunk, opened: Opened) -> Chunk:

@@ -57,12 +57,19 @@ class LostError(ProtocolError):
     """The connection ended before the answer did.
 
     Args:
-        unanswered: not one byte of the answer had come.
+        unanswered: nothing had come on it since the request was sent.
     """
 
     def __init__(self, origin: Origin, phase: Phase, what: str, *, unanswered: bool) -> None:
         super().__init__(origin, phase, what)
         self.unanswered = unanswered
+
+
+class UnservedError(LostError):
+    """The server did nothing about this request: it can be sent again, whatever it was."""
+
+    def __init__(self, origin: Origin, what: str) -> None:
+        super().__init__(origin, "first_byte", what, unanswered=True)
 
 
 LATE: dict[Phase, str] = {
