@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # `python bench/reuse.py` lo
 
 from bench.machine import described, free_port
 
-from trivet.cli.build import SystemClock
-from trivet.config import TargetSettings, TlsSettings
+from trivet.build import SystemClock
+from trivet.config import TargetSettings, TargetTlsSettings
 from trivet.upstream.http import dial
 from trivet.upstream.out import way_to
 from trivet.upstream.reply import Origin
@@ -137,7 +137,7 @@ async def calls(port: int, ca: Path, opened: AsyncExitStack) -> dict[str, Call]:
     found: dict[str, Call] = {}
     versions: tuple[Literal["1.1", "2"], ...] = ("1.1", "2")
     for version in versions:
-        target = TargetSettings(provider="openai", http=version, tls=TlsSettings(ca=str(ca)))
+        target = TargetSettings(provider="openai", http=version, tls=TargetTlsSettings(ca=str(ca)))
         found |= _ours(f"trivet, HTTP/{version}", Origin("https", "localhost", port), target, opened)
     try:
         import h2  # noqa: F401

@@ -10,7 +10,7 @@ import pytest
 from tests.upstream.http_kit import HEAD, WAIT_S, ask, on_both_loops, until, virtually
 from tests.upstream.tls_kit import Certificates
 from tests.upstream.way_kit import Asked2, asking, hello, listening, pool2
-from trivet.config import TlsSettings
+from trivet.config import TargetTlsSettings
 from trivet.upstream.http import dial
 from trivet.upstream.http2 import Streams
 from trivet.upstream.out import tls_context
@@ -93,7 +93,7 @@ async def test_who_comes_while_a_connection_is_given_up_gets_another() -> None:
 
 
 async def test_a_server_that_speaks_only_http11_is_told_apart(certificates: Certificates) -> None:
-    trusting = tls_context(TlsSettings(ca=str(certificates.ca)), alpn="h2")
+    trusting = tls_context(TargetTlsSettings(ca=str(certificates.ca)), alpn="h2")
     async with listening("1.1", hello, tls=certificates.server()) as server:
         way = pool2(server.port, tls=trusting)
         with pytest.raises(ConnectError, match=r'does not speak HTTP/2. Write http = "1.1"'):

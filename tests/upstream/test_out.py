@@ -12,7 +12,7 @@ from tests.upstream.http_kit import Clock, ask, on_both_loops
 from tests.upstream.test_proxy import proxying
 from tests.upstream.tls_kit import Certificates
 from tests.upstream.way_kit import hello, listening
-from trivet.config import TargetSettings, TlsSettings
+from trivet.config import TargetSettings, TargetTlsSettings
 from trivet.errors import ConfigError
 from trivet.upstream.http import dial
 from trivet.upstream.out import tls_context, way_to
@@ -40,8 +40,8 @@ async def asked(over: Way) -> bytes:
 @both
 async def test_an_authority_of_ones_own_is_trusted_and_no_other(version: str, certificates: Certificates) -> None:
     async with listening(version, hello, tls=certificates.server()) as server:
-        assert await asked(way(version, server.port, tls=TlsSettings(ca=str(certificates.ca)))) == b"hello"
-        for tls in (TlsSettings(), TlsSettings(ca=str(certificates.stranger_ca))):
+        assert await asked(way(version, server.port, tls=TargetTlsSettings(ca=str(certificates.ca)))) == b"hello"
+        for tls in (TargetTlsSettings(), TargetTlsSettings(ca=str(certificates.stranger_ca))):
             with pytest.raises(ConnectError, match="certificate"):
                 await asked(way(version, server.port, tls=tls))
 
@@ -49,7 +49,7 @@ async def test_an_authority_of_ones_own_is_trusted_and_no_other(version: str, ce
 @both
 async def test_a_certificate_for_another_name_is_refused(version: str, certificates: Certificates) -> None:
     async with listening(version, hello, tls=certificates.server()) as server:
-        tls = TlsSettings(ca=str(certificates.ca))
+        tls = TargetTlsSettings(ca=str(certificates.ca))
         assert await asked(way(version, server.port, tls=tls)) == b"hello"
         with pytest.raises(ConnectError, match="certificate"):
             await asked(way(version, server.port, host="localhost", tls=tls))
@@ -60,28 +60,28 @@ async def test_a_target_that_wants_to_know_us_is_shown_our_certificate(
     version: str, certificates: Certificates
 ) -> None:
     async with listening(version, hello, tls=certificates.server(wants_client=True)) as server:
-        ours = TlsSettings(
+        ours = TargetTlsSettings(
             ca=str(certificates.ca), cert=str(certificates.client_cert), key=str(certificates.client_key)
         )
         assert await asked(way(version, server.port, tls=ours)) == b"hello"
         with pytest.raises(HttpError):
-            await asked(way(version, server.port, tls=TlsSettings(ca=str(certificates.ca))))
+            await asked(way(version, server.port, tls=TargetTlsSettings(ca=str(certificates.ca))))
         assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(
     ("tls", "words"),
     [
-        (TlsSettings(ca="{folder}/none.pem"), "t.tls.ca: .*none.pem cannot be read: No such file"),
-        (TlsSettings(ca="{folder}/noise.pem"), "t.tls.ca: .*noise.pem cannot be used: certificates"),
-        (TlsSettings(cert="{folder}/none.pem"), "t.tls.cert: .*none.pem cannot be read"),
-        (TlsSettings(cert="{client}"), "t.tls.cert: .* cannot be used: a certificate and its key"),
-        (TlsSettings(cert="{client}", key="{folder}/locked.key"), "without a password"),
+        (TargetTlsSettings(ca="{folder}/none.pem"), "t.tls.ca: .*none.pem cannot be read: No such file"),
+        (TargetTlsSettings(ca="{folder}/noise.pem"), "t.tls.ca: .*noise.pem cannot be used: certificates"),
+        (TargetTlsSettings(cert="{folder}/none.pem"), "t.tls.cert: .*none.pem cannot be read"),
+        (TargetTlsSettings(cert="{client}"), "t.tls.cert: .* cannot be used: a certificate and its key"),
+        (TargetTlsSettings(cert="{client}", key="{folder}/locked.key"), "without a password"),
     ],
     ids=["no ca", "a ca that is none", "no cert", "no key", "a key with a password"],
 )
 def test_files_that_cannot_be_used_are_refused_by_name(
-    tls: TlsSettings,
+    tls: TargetTlsSettings,
     words: str,
     certificates: Certificates,
     tmp_path: Path,
@@ -95,7 +95,7 @@ def test_files_that_cannot_be_used_are_refused_by_name(
         return name.format(folder=tmp_path, client=certificates.client_cert)
 
     with pytest.raises(ConfigError, match=words):
-        way("1.1", 1, tls=TlsSettings(ca=real(tls.ca), cert=real(tls.cert), key=real(tls.key)))
+        way("1.1", 1, tls=TargetTlsSettings(ca=real(tls.ca), cert=real(tls.cert), key=real(tls.key)))
 
 
 def test_who_a_target_is_is_always_checked() -> None:
@@ -122,7 +122,7 @@ async def test_a_proxy_is_taken_from_where_the_settings_say(
         monkeypatch.setenv("HTTPS_PROXY", url if where == "environment" else "http://127.0.0.1:1")
         monkeypatch.delenv("NO_PROXY", raising=False)
         said = {"env": "env:OUR_PROXY", "file": f"file:{tmp_path / 'proxy'}", "open": url}.get(where, where)
-        tls = TlsSettings(ca=str(certificates.ca))
+        tls = TargetTlsSettings(ca=str(certificates.ca))
         assert await asked(way(version, server.port, tls=tls, proxy=said)) == b"hello"
         assert len(proxy.told) == 1
         assert await asked(way(version, server.port, tls=tls)) == b"hello"  # who does not say so has no proxy

@@ -10,7 +10,7 @@ import pytest
 from tests.upstream.http_kit import WAIT_S, ask, on_both_loops, until
 from tests.upstream.tls_kit import Certificates
 from tests.upstream.way_kit import hello, listening, pool1, pool2
-from trivet.config import TlsSettings
+from trivet.config import TargetTlsSettings
 from trivet.upstream.http import dial
 from trivet.upstream.out import tls_context
 from trivet.upstream.proxy import proxy_of_environment, read_proxy, through
@@ -83,7 +83,7 @@ async def proxying(tls: Any = None) -> AsyncGenerator[Proxy, None]:
 def way_over(version: str, port: int, proxy: Any, certificates: Certificates | None, **options: Any) -> Any:
     tls = None
     if certificates is not None:
-        tls = tls_context(TlsSettings(ca=str(certificates.ca)), alpn="h2" if version == "2" else "http/1.1")
+        tls = tls_context(TargetTlsSettings(ca=str(certificates.ca)), alpn="h2" if version == "2" else "http/1.1")
     return (pool2 if version == "2" else pool1)(port, tls=tls, dial=through(proxy, dial, tls=None), **options)
 
 
@@ -174,7 +174,7 @@ async def test_a_proxy_may_be_https_itself(version: str, certificates: Certifica
         listening(version, hello, tls=certificates.server()) as server,
         proxying(certificates.server()) as proxy,
     ):
-        trusting = TlsSettings(ca=str(certificates.ca))
+        trusting = TargetTlsSettings(ca=str(certificates.ca))
         dialer = through(read_proxy(f"https://127.0.0.1:{proxy.port}"), dial, tls=tls_context(trusting))
         tls = tls_context(trusting, alpn="h2" if version == "2" else "http/1.1")
         way = (pool2 if version == "2" else pool1)(server.port, tls=tls, dial=dialer)

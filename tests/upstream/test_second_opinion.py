@@ -11,7 +11,7 @@ import pytest
 
 from tests.upstream.http_kit import WAIT_S
 from tests.upstream.tls_kit import Certificates
-from trivet.config import Secret, TargetSettings, TlsSettings
+from trivet.config import Secret, TargetSettings, TargetTlsSettings
 from trivet.testing.cache_suite import ask
 from trivet.testing.house import kit
 from trivet.upstream.openai import remote
@@ -106,7 +106,7 @@ async def test_it_is_asked_streams_and_sees_a_caller_leave_in_its_own_version(
 
         def target(path: str) -> Remote:
             settings = TargetSettings(
-                provider="openai", model="m", name="t", http=version, tls=TlsSettings(ca=str(certificates.ca))
+                provider="openai", model="m", name="t", http=version, tls=TargetTlsSettings(ca=str(certificates.ca))
             )
             base_url = f"https://127.0.0.1:{port}/{path}"
             return remote(settings, kit(tmp_path), base_url=base_url, key=Secret("sk-0123456789"))

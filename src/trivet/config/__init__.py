@@ -1,7 +1,7 @@
 """One frozen settings tree, read from `trivet.toml` once.
 
 `load` reads it, `Settings` is it. Not here: what a policy means (`routing/policies.py` compiles it) and which stages
-are built from it (`cli/build.py`).
+are built from it (`build.py`).
 """
 
 from trivet.config.load import home, load, models_folder, parse
@@ -9,6 +9,7 @@ from trivet.config.secret import Secret, secret
 from trivet.config.settings import (
     CacheSection,
     CacheSettings,
+    ClientTimeouts,
     EngineSettings,
     LedgerSettings,
     ModelSettings,
@@ -18,6 +19,7 @@ from trivet.config.settings import (
     ServerSettings,
     Settings,
     TargetSettings,
+    TargetTlsSettings,
     TimeoutSettings,
     TlsSettings,
     seconds,
@@ -26,6 +28,7 @@ from trivet.config.settings import (
 __all__ = [
     "Settings",
     "TargetSettings",
+    "TargetTlsSettings",
     "PolicySettings",
     "CacheSection",
     "PriceSettings",
@@ -33,6 +36,7 @@ __all__ = [
     "TlsSettings",
     "EngineSettings",
     "ServerSettings",
+    "ClientTimeouts",
     "LedgerSettings",
     "CacheSettings",
     "ModelSettings",

@@ -13,13 +13,18 @@ from urllib.parse import urlsplit
 from trivet import seams
 from trivet.config.misfits import LATER_ROUTES, NOT_YET, Misfit, Place, either, shown
 from trivet.config.secret import KEY_WORDS
-from trivet.config.settings import EngineSettings, PolicySettings, PriceSettings, Settings, TargetSettings, TlsSettings
+from trivet.config.settings import (
+    EngineSettings,
+    PolicySettings,
+    PriceSettings,
+    Settings,
+    TargetSettings,
+    TargetTlsSettings,
+)
 
 _KEY_PLACE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
 
 _SPEAK_OPENAI = {
-    "anthropic": "https://api.anthropic.com/v1",
-    "gemini": "https://generativelanguage.googleapis.com/v1beta/openai",
     "ollama": "http://127.0.0.1:11434/v1",
     "vllm": "http://127.0.0.1:8000/v1",
 }
@@ -99,7 +104,7 @@ def _conflicts_of_way(target: TargetSettings, at: Place) -> Iterator[Misfit]:
         elif not whole:
             words = 'This is not a proxy. Write one such as "http://proxy.example:3128", "env:NAME" or "environment".'
             yield (*at, "proxy"), words
-    if target.tls != TlsSettings() and target.base_url.startswith("http:"):
+    if target.tls != TargetTlsSettings() and target.base_url.startswith("http:"):
         yield (*at, "tls"), "The address is http, which has no certificates. Write https, or remove the line."
     if target.tls.key and not target.tls.cert:
         yield (*at, "tls", "key"), "There is no `cert` that it would be the key of. Write that too."

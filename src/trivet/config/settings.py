@@ -82,7 +82,7 @@ class EngineSettings(Section, frozen=True):
     """0: one for each core."""
 
 
-class TlsSettings(Section, frozen=True):
+class TargetTlsSettings(Section, frozen=True):
     """`tls = { ca = "corp.pem", cert = "us.pem", key = "us.key" }`: files in PEM."""
 
     ca: str = ""
@@ -110,7 +110,7 @@ class TargetSettings(Section, frozen=True):
     """`2`: many requests on one connection; needs `trivet[http2]`."""
     proxy: str = ""
     """`http://host:port`; `env:NAME` or `file:PATH` where it has a password; `environment`: as HTTPS_PROXY says."""
-    tls: TlsSettings = TlsSettings()
+    tls: TargetTlsSettings = TargetTlsSettings()
     warm: Annotated[int, Meta(ge=0, le=100)] = 0
     """Connections opened at the start and kept open."""
     engine: EngineSettings = EngineSettings()
@@ -140,12 +140,37 @@ class PolicySettings(Section, frozen=True):
     cache: CacheSection = CacheSection()
 
 
+class TlsSettings(Section, frozen=True):
+    """`tls = { cert = "cert.pem", key = "key.pem" }`: files in PEM, read again when the configuration is."""
+
+    cert: str
+    """The certificate and those that lead to its issuer."""
+    key: str
+
+
+class ClientTimeouts(Section, frozen=True):
+    """`timeouts = { head = "30s", idle = "75s", stall = "60s", grace = "10s" }`: how long a client may take."""
+
+    head: Span = "30s"
+    """To the end of a request's head."""
+    idle: Span = "75s"
+    """Between requests on one connection."""
+    stall: Span = "60s"
+    """Without a byte of a body that is waited for, or with nothing taken of an answer."""
+    grace: Span = "10s"
+    """After SIGTERM, for answers that are running."""
+
+
 class ServerSettings(Section, frozen=True):
     """`[server]`."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8088
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Processes that answer on the one port."""
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 50_000_000
+    tls: TlsSettings | None = None
+    timeouts: ClientTimeouts = ClientTimeouts()
 
 
 class LedgerSettings(Section, frozen=True):

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from trivet.config import TargetSettings, TlsSettings, seconds, secret
+from trivet.config import TargetSettings, TargetTlsSettings, seconds, secret
 from trivet.errors import ConfigError
 from trivet.seams import Clock, Dialer
 from trivet.upstream.http import Pool
@@ -17,7 +17,7 @@ from trivet.upstream.proxy import Proxy, proxy_of_environment, read_proxy, throu
 from trivet.upstream.reply import Origin
 from trivet.upstream.way import Way
 
-_SYSTEM = TlsSettings()
+_SYSTEM = TargetTlsSettings()
 HTTP2_MISSING = """http = "2" needs a package that is not installed. Run: pip install 'trivet[http2]'"""
 
 
@@ -49,7 +49,7 @@ def way_to(origin: Origin, target: TargetSettings, *, dial: Dialer, clock: Clock
     )
 
 
-def tls_context(settings: TlsSettings = _SYSTEM, *, at: str = "tls", alpn: str = "http/1.1") -> ssl.SSLContext:
+def tls_context(settings: TargetTlsSettings = _SYSTEM, *, at: str = "tls", alpn: str = "http/1.1") -> ssl.SSLContext:
     """Make a context for TLS: the system's certificates, or those of `ca` alone. Takes about 20 ms.
 
     Raises:

@@ -106,10 +106,15 @@ class Remote:
         """
         self._target, self._dialect, self._key = target, dialect, key
         self._place = _place(base_url, [*headers, *target.headers.items()])
-        self._ours = frozenset(name.lower().encode("latin-1") for name in target.headers)
+        self._ours = frozenset(name.lower().encode("latin-1") for name, _ in [*headers, *target.headers.items()])
         self._way = way_to(self._place.origin, target, dial=kit.dial, clock=kit.clock)
         self._tell = kit.tell
         self._warming: asyncio.Task[None] | None = None
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What can be asked for."""
+        return self._dialect.kinds
 
     async def start(self) -> None:
         """Begin to keep connections warm, where that is asked for; others are opened when they are needed."""
@@ -199,10 +204,11 @@ class Remote:
         body = await reply.read_all(MAX_ERROR_BYTES)
         name = self._target.name
         headers = self._passed_on(reply)
-        again = status not in _THE_REQUESTS_FAULT
         if not 400 <= status <= 599:
             return UpstreamError(f"Target {name!r} answered with status {status}, which is no answer and no error.")
         told = self._dialect.refusal(body)
+        # A key or an account at fault is not the request's fault, whatever the status says: another target may answer.
+        again = status not in _THE_REQUESTS_FAULT or (told is not None and told.whose == "operator")
         words = str(told) if told else body[:500].decode("utf-8", "replace").strip()
         code = told.code if told else "upstream_error"
         kept = f"Target {name!r} answered {status} ({code})."
@@ -215,6 +221,7 @@ class Remote:
             again=again,
             spent=False,
             kept=kept,
+            retry_after_s=told.retry_after_s if told else None,
         )
 
     def _masked(self, error: UpstreamError) -> UpstreamError:
