@@ -40,6 +40,7 @@ REACHES: Mapping[str, set[str]] = {
     "upstream/gemini.py": {"os.environ"},  # where a key is read from, once
     "upstream/http.py": {"loop.create_connection"},  # is the Dialer of a running server
     "upstream/openai.py": {"os.environ"},  # where a key is read from, once
+    "upstream/out.py": {"os.environ"},  # where a proxy is read from, once
 }
 _WORLDLY = re.compile(
     r"time\.(time|monotonic|perf_counter|process_time|sleep|localtime|gmtime)(_ns)?"

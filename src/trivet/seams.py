@@ -13,7 +13,7 @@ import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from trivet.errors import ConfigError
 from trivet.types import Candidate, Chunk, Entry, Hit, Hold, NearMiss, Policy, Request
@@ -97,6 +97,38 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Let go of everything: connections, child processes. May be called twice."""
+        ...
+
+
+BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Durations in `/metrics` are counted by these upper bounds, and one more for all that is longer."""
+
+
+class Connections(NamedTuple):
+    """The connections of one target: how many there are, and since the start of the process."""
+
+    open: int = 0
+    """Connecting, busy or idle."""
+    idle: int = 0
+    waiting: int = 0
+    """Requests that wait for one."""
+    opened: int = 0
+    reused: int = 0
+    """Requests sent on one that was open already."""
+    retried: int = 0
+    """Requests sent once more because theirs turned out to be closed."""
+    connect_counts: tuple[int, ...] = (0,) * (len(BOUNDS_S) + 1)
+    """How long opening took, by `BOUNDS_S`: name look-up, proxy, TCP and TLS."""
+    connect_ns: int = 0
+    """All of it together."""
+
+
+@runtime_checkable
+class Connected(Protocol):
+    """What a Provider may have besides: numbers of its connections, for `/metrics`."""
+
+    def connections(self) -> Connections:
+        """Say how many there are, and were."""
         ...
 
 

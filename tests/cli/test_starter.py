@@ -69,6 +69,7 @@ def test_every_key_that_can_be_written_today_is_in_it(found: Offers) -> None:
     raw = tomllib.loads(taken_in(text(found, settings(found))))
     written = set(_paths(raw))
     embedded, remote = {"targets.engine"}, {"targets.base_url", "targets.api_key", "targets.headers"}
+    remote |= {"targets.http", "targets.proxy", "targets.tls", "targets.warm"}
     here, later = (remote, embedded) if found.used else (embedded, remote)
     assert _keys(Settings) - later <= written
     assert here <= written
@@ -95,7 +96,7 @@ def _keys(section: type[Struct], above: str = "") -> set[str]:
             continue
         path = f"{above}{field.name}"
         inner = [h for h in (hints[field.name], *get_args(hints[field.name])) if _is_section(h)]
-        if inner and field.name not in ("price", "timeouts", "engine", "tls"):
+        if inner and field.name not in ("price", "timeouts", "tls", "engine"):
             found |= _keys(inner[0], f"{path}.")
             found |= {path} if field.name == "cache" and above else set()
         else:

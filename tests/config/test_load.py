@@ -92,6 +92,33 @@ def test_a_span_is_a_number_with_a_unit(span: str, seconds: float) -> None:
 
 
 REFUSED = {
+    TARGET + "http = 2\n": 'trivet.toml:4: targets.a.http: 2 is not "1.1" or "2".',
+    TARGET + "proxy = 'proxy:3128'\n": (
+        "trivet.toml:4: targets.a.proxy: This is not a proxy. "
+        'Write one such as "http://proxy.example:3128", "env:NAME" or "environment".'
+    ),
+    TARGET + "proxy = 'socks5://proxy:3128'\n": (
+        "trivet.toml:4: targets.a.proxy: This is not a proxy. "
+        'Write one such as "http://proxy.example:3128", "env:NAME" or "environment".'
+    ),
+    TARGET + "proxy = 'http://me:secret@proxy:3128'\n": (
+        "trivet.toml:4: targets.a.proxy: There is a name or password in it. "
+        'Put all of it elsewhere and write "env:NAME" or "file:PATH".'
+    ),
+    TARGET + "base_url = 'http://10.0.0.5/v1'\ntls = { ca = 'a.pem' }\n": (
+        "trivet.toml:5: targets.a.tls: The address is http, which has no certificates. Write https, or remove the line."
+    ),
+    TARGET + "tls = { key = 'a.key' }\n": (
+        "trivet.toml:4: targets.a.tls.key: There is no `cert` that it would be the key of. Write that too."
+    ),
+    TARGET + "tls = { verify = false }\n": (
+        "trivet.toml:4: targets.a.tls.verify: There is no such key. Known: ca, cert, key."
+    ),
+    TARGET + "warm = 101\n": "trivet.toml:4: targets.a.warm: 101 is not a whole number from 0 to 100.",
+    "[targets.a]\nprovider = 'llamacpp'\nmodel = 'm'\nproxy = 'environment'\n": (
+        "trivet.toml:4: targets.a.proxy: An embedded engine has none; "
+        "with a `base_url` it is a server that runs already."
+    ),
     POLICY + '[policies.p.cache]\nmode = "exact"\nttl = "24"\n': (
         'trivet.toml:8: policies.p.cache.ttl: "24" is not a length of time. Write a number with a unit, such as "24h".'
     ),
@@ -159,7 +186,8 @@ REFUSED = {
     "[keys]\n": "trivet.toml:1: keys: This version of Trivet does not have it yet. Remove the section.",
     TARGET + "name = 'b'\n": (
         "trivet.toml:4: targets.a.name: There is no such key. "
-        "Known: provider, model, base_url, api_key, region, headers, price, timeouts, engine."
+        "Known: provider, model, base_url, api_key, region, headers, price, timeouts, "
+        "http, proxy, tls, warm, engine."
     ),
     TARGET + "[policies.p]\npool = ['b']\n": ('trivet.toml:5: policies.p.pool.0: There is no target "b". Known: a.'),
     POLICY + "baseline = 'aa'\n": ('trivet.toml:6: policies.p.baseline: There is no target "aa". Did you mean "a"?'),

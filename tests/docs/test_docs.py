@@ -196,6 +196,7 @@ SECTIONS: tuple[tuple[str, type[Struct]], ...] = (
     ("## `[targets.NAME]`", config.TargetSettings),
     ("### `price`", config.PriceSettings),
     ("### `timeouts`", config.TimeoutSettings),
+    ("### `tls`", config.TargetTlsSettings),
     ("### `engine`", config.EngineSettings),
     ("## `[policies.NAME]`", config.PolicySettings),
     ("## `[policies.NAME.cache]`", config.CacheSection),

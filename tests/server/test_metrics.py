@@ -94,7 +94,7 @@ def test_buckets_are_cumulative_and_end_with_all() -> None:
     for ms in (1, 30, 30, 700, 90_000):
         outcome = Outcome(status="ok", http_status=200, target="a", timing=Timing(ttft_ns=ms * 1_000_000))
         metrics.count(Entry(id="e", at_ns=0, tenant="t", policy="p", cache="miss", outcome=outcome))
-    samples = parse(metrics.text({}))
+    samples = parse(metrics.text({}, {}))
     buckets = [v for (n, _), v in samples.items() if n == "trivet_ttft_seconds_bucket"]
     assert buckets == sorted(buckets)
     assert (buckets[0], buckets[-1]) == (1, 5)
@@ -102,11 +102,27 @@ def test_buckets_are_cumulative_and_end_with_all() -> None:
     assert total(samples, "trivet_ttft_seconds_sum") == pytest.approx(90.761)
 
 
+@pytest.mark.anyio
+async def test_connections_of_each_target_are_counted_whether_anybody_asked_or_not() -> None:
+    async with Upstream("x") as upstream, house({"a": upstream.base_url, "b": "http://127.0.0.1:9/v1"}) as gateway:
+        for _ in range(3):
+            assert (await raw(gateway.url, post(ASK))).status == 200
+        samples = parse((await raw(gateway.url, get("/metrics"))).body.decode())
+    told = {name.removeprefix("trivet_connections_"): value for (name, labels), value in samples.items()
+            if name.startswith("trivet_connections_") and labels == (("target", "a"),)}  # fmt: skip
+    assert told == {"open": 1, "idle": 1, "waiting": 0, "opened_total": 1, "reused_total": 2, "retried_total": 0}
+    assert total(samples, "trivet_connect_seconds_count", target="a") == 1
+    assert total(samples, "trivet_connect_seconds_bucket", target="a", le="+Inf") == 1
+    assert 0 < total(samples, "trivet_connect_seconds_sum", target="a") < 10
+    assert total(samples, "trivet_connections_opened_total", target="b") == 0
+    assert ("trivet_connect_seconds_count", (("target", "b"),)) in samples
+
+
 def test_names_cannot_break_out_of_their_quotes() -> None:
     metrics = Metrics()
     outcome = Outcome(status="ok", http_status=200, target='t"} 1\n# TYPE x counter\nx{a="\\', cost_nanos=Nanos(1))
     metrics.count(Entry(id="e", at_ns=0, tenant="t", policy='p"\\\n', outcome=outcome))
-    samples = parse(metrics.text({'r"\n': "loading"}))
+    samples = parse(metrics.text({'r"\n': "loading"}, {}))
     assert total(samples, "trivet_requests_total") == 1
     assert not [name for name, _ in samples if not name.startswith("trivet_")]
 
@@ -118,7 +134,7 @@ def test_the_number_of_series_is_bounded_and_nothing_is_left_out() -> None:
         outcome = Outcome(status="ok", http_status=200, target=f"t{i}", cost_nanos=Nanos(1))
         metrics.count(Entry(id="e", at_ns=0, tenant="t", policy=f"p{i}", outcome=outcome))
     metrics.count(entry)
-    samples = parse(metrics.text({}))
+    samples = parse(metrics.text({}, {}))
     assert sum(name == "trivet_requests_total" for name, _ in samples) <= 2100
     assert metrics.requests == 5001
     assert total(samples, "trivet_cost_nanodollars_total") == 5000 + (entry.outcome.cost_nanos or 0)

@@ -9,10 +9,11 @@ from typing import Any
 import async_solipsism
 import pytest
 
-from trivet.upstream.connection import (
+from trivet.upstream.http import Pool, dial
+from trivet.upstream.reply import (
     Origin,
 )
-from trivet.upstream.http import Pool, dial
+from trivet.upstream.way import Way
 
 OK = b"HTTP/1.1 200 OK\r\n"
 HELLO = OK + b"content-length: 5\r\n\r\nhello"
@@ -116,7 +117,7 @@ def answering(*answers: bytes) -> Talk:
     return talk
 
 
-async def ask(pool: Pool, body: bytes = b"{}") -> bytes:
+async def ask(pool: Way, body: bytes = b"{}") -> bytes:
     reply = await pool.send(HEAD % len(body), body)
     return await reply.read_all(1 << 30)
 

@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from tests.upstream.http_kit import CHUNKED, HEAD, HELLO, OK, WAIT_S, Link, answering, ask, on_both_loops, serving
-from trivet.upstream.connection import (
+from trivet.upstream.reply import (
     MAX_HEAD_BYTES,
     LostError,
     ProtocolError,

@@ -28,14 +28,15 @@ from tests.upstream.http_kit import (
     virtually,
 )
 from trivet.testing.upstream import NEVER, Upstream
-from trivet.upstream.connection import (
+from trivet.upstream.http import Pool, dial
+from trivet.upstream.out import tls_context
+from trivet.upstream.reply import (
     ConnectError,
     HttpError,
     LostError,
     Origin,
     PhaseTimeoutError,
 )
-from trivet.upstream.http import Pool, dial, tls_context
 
 pytestmark = pytest.mark.anyio
 anyio_backend = on_both_loops

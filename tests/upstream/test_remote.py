@@ -9,6 +9,8 @@ from tests.upstream.test_openai import KEY, all_of, provider_over
 from trivet.errors import UpstreamError
 from trivet.testing.cache_suite import ask
 from trivet.testing.upstream import Upstream
+from trivet.upstream.remote import _translated
+from trivet.upstream.reply import ConnectError, LostError, Origin, PhaseTimeoutError, UnservedError
 
 pytestmark = pytest.mark.anyio
 
@@ -68,6 +70,18 @@ async def test_an_error_that_is_not_json_keeps_its_status_and_words() -> None:
             await all_of(provider, stream=False)
     assert caught.value.status == 503
     assert json.loads(caught.value.body or b"{}")["error"]["message"] == "Busy"
+
+
+def test_an_error_says_whether_the_target_can_have_begun() -> None:
+    here = Origin("https", "h", 443)
+    spent = {
+        ConnectError(here, "connect", "x"): False,
+        PhaseTimeoutError(here, "connect", "x"): False,
+        UnservedError(here, "x"): False,
+        PhaseTimeoutError(here, "first_byte", "x"): True,
+        LostError(here, "first_byte", "x", unanswered=True): True,
+    }
+    assert {error: _translated("t", error).spent for error in spent} == spent
 
 
 async def test_a_stream_that_ends_without_done_but_with_a_reason_is_whole() -> None:

@@ -26,7 +26,12 @@ _HEAD: Final = f"""\
 # A client that asks for a target by its name gets it: unchanged and uncached.
 """
 
-_REMOTE: Final = '#headers = { "x-team" = "search" }  # sent with each request; never a key'
+_REMOTE: Final = """\
+#headers = { "x-team" = "search" }  # sent with each request; never a key
+#http = "1.1"  # "2": many requests on one connection; needs: pip install 'trivet[http2]'
+#proxy = "environment"  # as HTTPS_PROXY and NO_PROXY say; or "http://proxy.example:3128", or "env:NAME" with a password
+#warm = 1  # connections opened at the start and kept open"""
+_TLS: Final = '#tls = { ca = "corp.pem" }  # trusted instead of the system\'s certificates; cert and key: who we are'
 _EMBEDDED: Final = (
     "#engine = { context = 4096, slots = 2, threads = 0 }  # tokens for a request; requests at a time; 0: every core"
 )
@@ -92,6 +97,7 @@ def _targets(offers: Offers, settings: Settings) -> Iterator[str]:
             embedded = target.provider == "llamacpp" and not target.base_url
             words.append("# Any target like this one can have these as well:")
             words += [_EMBEDDED if embedded else _REMOTE, _TIMEOUTS]
+            words += [_TLS] if not embedded and not target.base_url.startswith("http:") else []
         yield "\n".join(words) + "\n"
 
 

@@ -7,12 +7,20 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from trivet import seams
 from trivet.config.misfits import LATER_ROUTES, NOT_YET, Misfit, Place, either, shown
 from trivet.config.secret import KEY_WORDS
-from trivet.config.settings import EngineSettings, PolicySettings, PriceSettings, Settings, TargetSettings
+from trivet.config.settings import (
+    EngineSettings,
+    PolicySettings,
+    PriceSettings,
+    Settings,
+    TargetSettings,
+    TargetTlsSettings,
+)
 
 _KEY_PLACE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
 
@@ -28,11 +36,15 @@ _HEADERS_WITH_KEYS = frozenset(
 _HEADERS_OF_HTTP = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "expect"})
 
 
+_PLAIN = TargetSettings(provider="")
+
+
 def conflicts(settings: Settings) -> Iterator[Misfit]:
     for name, target in settings.targets.items():
         at: Place = ("targets", name)
         yield from _conflicts_of_provider(target, at)
         yield from _conflicts_of_address(target, at)
+        yield from _conflicts_of_way(target, at)
         yield from _conflicts_of_headers(target.headers, (*at, "headers"))
         yield from _conflicts_of_price(target.price, (*at, "price"))
     for name, policy in settings.policies.items():
@@ -51,8 +63,8 @@ def _conflicts_of_provider(target: TargetSettings, at: Place) -> Iterator[Misfit
     if target.provider == "llamacpp" and not target.base_url:
         if target.model == "*":
             yield at, 'An embedded engine has one model. Write which, such as model = "qwen2.5-coder-0.5b-instruct".'
-        for key in ("api_key", "headers"):
-            if getattr(target, key):
+        for key in ("api_key", "headers", "http", "proxy", "tls", "warm"):
+            if getattr(target, key) != getattr(_PLAIN, key):
                 words = "An embedded engine has none; with a `base_url` it is a server that runs already."
                 yield (*at, key), words
     if target.provider == "openai" and target.engine != EngineSettings():
@@ -75,6 +87,27 @@ def _conflicts_of_address(target: TargetSettings, at: Place) -> Iterator[Misfit]
         yield (*at, "base_url"), f"There is a name or password in it. Take it out and use `api_key`. {KEY_WORDS}"
     elif url.fragment:
         yield (*at, "base_url"), "A # part is never sent. Take it out."
+
+
+def _conflicts_of_way(target: TargetSettings, at: Place) -> Iterator[Misfit]:
+    if target.http == "2" and find_spec("h2") is None:
+        yield (*at, "http"), "HTTP/2 needs a package that is not installed. Run: pip install 'trivet[http2]'"
+    if target.proxy and not (target.proxy == "environment" or _KEY_PLACE.fullmatch(target.proxy)):
+        try:
+            url = urlsplit(target.proxy)
+            named, whole = "@" in url.netloc, url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            named = whole = False
+        if named:
+            words = 'There is a name or password in it. Put all of it elsewhere and write "env:NAME" or "file:PATH".'
+            yield (*at, "proxy"), words
+        elif not whole:
+            words = 'This is not a proxy. Write one such as "http://proxy.example:3128", "env:NAME" or "environment".'
+            yield (*at, "proxy"), words
+    if target.tls != TargetTlsSettings() and target.base_url.startswith("http:"):
+        yield (*at, "tls"), "The address is http, which has no certificates. Write https, or remove the line."
+    if target.tls.key and not target.tls.cert:
+        yield (*at, "tls", "key"), "There is no `cert` that it would be the key of. Write that too."
 
 
 def _conflicts_of_headers(headers: Mapping[str, str], at: Place) -> Iterator[Misfit]:

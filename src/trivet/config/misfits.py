@@ -95,7 +95,7 @@ def _bare(hint: Any) -> Any:
 
 
 def _misfit(raw: Any, hint: Any, at: Place) -> str:
-    if at[-1] in ("api_key", "base_url") or "headers" in at:
+    if at[-1] in ("api_key", "base_url", "proxy") or "headers" in at:
         return f"This is not {_wanted(hint)}"
     if at[-1] == "mode" and isinstance(raw, str) and raw in _LATER_MODES:
         return f"{shown(raw)}: {NOT_YET} Remove the line, or write {either(_choices(hint))}."

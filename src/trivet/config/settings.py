@@ -82,6 +82,17 @@ class EngineSettings(Section, frozen=True):
     """0: one for each core."""
 
 
+class TargetTlsSettings(Section, frozen=True):
+    """`tls = { ca = "corp.pem", cert = "us.pem", key = "us.key" }`: files in PEM."""
+
+    ca: str = ""
+    """Who is trusted to say who the target is, instead of the system's certificates."""
+    cert: str = ""
+    """Who we are, for a target that wants to know: the certificate, and those between it and its root."""
+    key: str = ""
+    """The key of `cert`, without a password; in the file `cert` where it is not given."""
+
+
 class TargetSettings(Section, frozen=True):
     """`[targets.NAME]`: one model at one provider."""
 
@@ -95,6 +106,13 @@ class TargetSettings(Section, frozen=True):
     headers: dict[str, str] = {}
     price: PriceSettings | None = None
     timeouts: TimeoutSettings = TimeoutSettings()
+    http: Literal["1.1", "2"] = "1.1"
+    """`2`: many requests on one connection; needs `trivet[http2]`."""
+    proxy: str = ""
+    """`http://host:port`; `env:NAME` or `file:PATH` where it has a password; `environment`: as HTTPS_PROXY says."""
+    tls: TargetTlsSettings = TargetTlsSettings()
+    warm: Annotated[int, Meta(ge=0, le=100)] = 0
+    """Connections opened at the start and kept open."""
     engine: EngineSettings = EngineSettings()
     name: str = ""
     """Set from the section's title."""

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from trivet.errors import AuthError, BadRequestError, TrivetError, UnknownModelError
 from trivet.pipeline import Stages
-from trivet.seams import Random
+from trivet.seams import Connected, Random
 from trivet.server import models
 from trivet.server.ask import Ask, InForce, Rules
 from trivet.server.auth import Checks
@@ -129,7 +129,9 @@ class App:
 
     async def _metrics(self, exchange: Exchange) -> None:
         metrics = self.metrics if self.shared is None else self.shared.together(self.metrics)
-        text = metrics.text(self._states()).encode()
+        providers = self._rules.now.stages.providers.items()
+        connections = {name: p.connections() for name, p in providers if isinstance(p, Connected)}
+        text = metrics.text(self._states(), connections).encode()
         await exchange.answer(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n" + PRIVATE, text)
 
     async def _openapi(self, exchange: Exchange) -> None:

@@ -1,23 +1,28 @@
 """`/metrics`: what happened since the start of this process, for Prometheus.
 
 Not here: anything that is about a tenant, customer or feature; that is what the ledger is for (labels are bounded:
-policy, target, status, cache). Invariant: every number is added up from Entries, so metrics and ledger cannot disagree.
+policy, target, status, cache). Invariant: every number about requests is added up from Entries, so metrics and ledger
+cannot disagree; those of connections, which belong to no request, are asked of the providers.
 """
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from trivet.seams import BOUNDS_S, Connections
 from trivet.types import Entry
 
-_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_BOUNDS_NS = tuple(round(bound * 1e9) for bound in _BOUNDS_S)
+_BOUNDS_NS = tuple(round(bound * 1e9) for bound in BOUNDS_S)
 _BY_REQUEST = ("policy", "target", "status", "cache")
 _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _MAX_SERIES = 2000
 """Names of wildcard policies come from the configuration, so this is never met in earnest; it bounds memory."""
+
+_NONE: Mapping[str, Connections] = MappingProxyType({})
 
 Labels = tuple[str, ...]
 _encode, _decode = msgspec.msgpack.encode, msgspec.msgpack.decode
@@ -36,9 +41,9 @@ class Series:
         self.input = self.output = self.cached = self.ttft_ns = self.total_ns = self.added_ns = 0
         self.saved: Counter[str] = Counter()
         self.attempts: Counter[Labels] = Counter()
-        self.ttft_counts = [0] * (len(_BOUNDS_S) + 1)
-        self.total_counts = [0] * (len(_BOUNDS_S) + 1)
-        self.added_counts = [0] * (len(_BOUNDS_S) + 1)
+        self.ttft_counts = [0] * (len(BOUNDS_S) + 1)
+        self.total_counts = [0] * (len(BOUNDS_S) + 1)
+        self.added_counts = [0] * (len(BOUNDS_S) + 1)
 
     def add(self, entry: Entry) -> None:
         """Add one Entry."""
@@ -138,8 +143,13 @@ class Metrics:
             raise ValueError(f"these are no metrics: {error}") from error
         return metrics
 
-    def text(self, ready: dict[str, str]) -> str:
-        """Write everything in Prometheus's text format (version 0.0.4)."""
+    def text(self, ready: Mapping[str, str], connections: Mapping[str, Connections] = _NONE) -> str:
+        """Write everything in Prometheus's text format (version 0.0.4).
+
+        Args:
+            ready: for each target why it cannot be asked, or "".
+            connections: for each target that says so; of the process that answers, where there are several.
+        """
         lines: list[str] = []
         every = sorted(self._series.items())
         requests, tokens, spent, unknown, saved, attempts = (Counter[Labels]() for _ in range(6))
@@ -175,12 +185,35 @@ class Metrics:
         _counter(lines, "trivet_reloads_total", "Times the configuration was read again.", ("result",), reloads)
         up: Counter[Labels] = Counter({(target,): int(not why) for target, why in ready.items()})
         _gauge(lines, "trivet_target_ready", "Whether the target can be asked.", ("target",), up)
+        _connections(lines, connections)
         return "\n".join(lines) + "\n"
 
 
 def _plain(values: list[Any]) -> list[Any]:
     """Keys of a counter may be tuples, which msgpack writes as keys of no map."""
     return [list(v.items()) if isinstance(v, Counter) and any(isinstance(k, tuple) for k in v) else v for v in values]
+
+
+def _connections(lines: list[str], targets: Mapping[str, Connections]) -> None:
+    by_target = ("target",)
+    for field, words in (
+        ("open", "Connections to the target: connecting, busy or idle."),
+        ("idle", "Connections that wait for a request."),
+        ("waiting", "Requests that wait for a connection."),
+    ):
+        now: Counter[Labels] = Counter({(name,): getattr(told, field) for name, told in targets.items()})
+        _gauge(lines, f"trivet_connections_{field}", words, by_target, now)
+    for field, words in (
+        ("opened", "Connections opened."),
+        ("reused", "Requests sent on a connection that was open."),
+        ("retried", "Requests sent once more because their connection had gone stale."),
+    ):
+        since: Counter[Labels] = Counter({(name,): getattr(told, field) for name, told in targets.items()})
+        _counter(lines, f"trivet_connections_{field}_total", words, by_target, since)
+    took = Histogram()
+    for name, told in targets.items():
+        took.add((name,), list(told.connect_counts), told.connect_ns)
+    _histogram(lines, "trivet_connect_seconds", "Name look-up, proxy, TCP and TLS together.", by_target, took)
 
 
 class Histogram:
@@ -219,7 +252,7 @@ def _histogram(lines: list[str], name: str, words: str, names: tuple[str, ...], 
     _head(lines, name, words, "histogram")
     for labels, counts in sorted(histogram.counts.items()):
         told, running = _labels(names, labels), 0
-        for bound, count in zip((*_BOUNDS_S, "+Inf"), counts, strict=True):
+        for bound, count in zip((*BOUNDS_S, "+Inf"), counts, strict=True):
             running += count
             lines.append(f'{name}_bucket{{{told},le="{bound}"}} {running}')
         lines.append(f"{name}_sum{{{told}}} {histogram.sums_ns[labels] / 1e9:.9f}")

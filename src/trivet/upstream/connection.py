@@ -1,6 +1,7 @@
 """One connection of our HTTP/1.1 client: an exchange at a time, its answer read piece by piece.
 
-Not here: which connection is asked, and how many there are (`upstream/http.py`).
+Not here: which connection is asked, and how many there are (`upstream/http.py`); what its caller
+holds (`upstream/reply.py`).
 
     Connection.ask  ->  Reply.read ... read  ->  the connection goes back to its pool
 
@@ -14,70 +15,30 @@ Source: RFC 9112; llhttp (strict, through httptools) reads the bytes.
 """
 
 import asyncio
-from typing import Literal, NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
 import httptools
 
-MAX_HEAD_BYTES = 65_536
-"""Of one answer's head; also of bytes in a row that carry no content (interim answers, chunk extensions, trailers)."""
-MAX_INTERIM = 8
-"""1xx answers before the real one. Servers in use send one or two (100, 103)."""
+from trivet.upstream.reply import (
+    EARLY_S,
+    KEEP_S,
+    LATE,
+    LINGER_S,
+    MAX_HEAD_BYTES,
+    MAX_INTERIM,
+    Answer,
+    HttpError,
+    LostError,
+    Origin,
+    Phase,
+    PhaseTimeoutError,
+    ProtocolError,
+    Reply,
+)
+
 SLICE_BYTES = 262_144
 """Of a request body handed to the socket at a time; smaller bodies go out in one write with their head."""
-KEEP_S = 60.0
-"""An idle connection is closed after this: NATs forget a silent flow (Azure after 240 s) without telling us."""
-EARLY_S = 0.001
-"""Loops ring up to this early: uvloop counts in milliseconds."""
-LINGER_S = 1.0
-"""For the end of the framing after `finish`: it follows the last content by one write of the server, if at all."""
-
-Phase = Literal["connect", "send", "first_byte", "idle"]
-
 _CODINGS = {b"transfer-encoding": b"chunked", b"content-encoding": b"identity"}
-
-
-class Origin(NamedTuple):
-    """Where requests go: `Origin("https", "api.openai.com", 443)`."""
-
-    scheme: Literal["http", "https"]
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
-
-
-class HttpError(Exception):
-    """An exchange that did not come to its end: where, and in which phase. The provider translates it."""
-
-    def __init__(self, origin: Origin, phase: Phase, what: str) -> None:
-        super().__init__(f"{origin} {what}")
-        self.origin, self.phase = origin, phase
-
-
-class ConnectError(HttpError):
-    """No connection could be had: the name, the port, TLS, or this pool is closed."""
-
-
-class PhaseTimeoutError(HttpError):
-    """A phase took longer than it may."""
-
-
-class ProtocolError(HttpError):
-    """The answer is not HTTP/1.1 as we read it, or oversteps a limit."""
-
-
-class LostError(ProtocolError):
-    """The connection ended before the answer did.
-
-    Args:
-        unanswered: not one byte of the answer had come.
-    """
-
-    def __init__(self, origin: Origin, phase: Phase, what: str, *, unanswered: bool) -> None:
-        super().__init__(origin, phase, what)
-        self.unanswered = unanswered
 
 
 class Owner(Protocol):
@@ -107,92 +68,6 @@ class Owner(Protocol):
         ...
 
 
-class _Answer:
-    """What has come of one answer, and who waits for more of it."""
-
-    __slots__ = ("error", "headers", "left", "pieces", "size", "status", "waiter", "whole")
-
-    def __init__(self) -> None:
-        self.status = 0  # until the head is complete
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.pieces: list[bytes] = []
-        self.size = 0
-        self.whole = False
-        self.left = False  # by its reader, who has all that he needs: only the end of the framing is waited for
-        self.error: HttpError | None = None
-        self.waiter: asyncio.Future[None] | None = None
-
-    def wake(self) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
-
-    async def wait(self) -> None:
-        assert self.waiter is None or self.waiter.done(), "two tasks read one answer"
-        self.waiter = asyncio.get_running_loop().create_future()
-        await self.waiter
-
-
-class Reply:
-    """An answer whose head is here. Its body comes by `read`; whoever has it must read it to the end or `close` it."""
-
-    __slots__ = ("_answer", "_connection", "connect_ns", "headers", "status")
-
-    def __init__(self, answer: _Answer, connection: "Connection", connect_ns: int) -> None:
-        self.status = answer.status
-        self.headers = answer.headers
-        """In order, names in lower case."""
-        self.connect_ns = connect_ns
-        """Name look-up, connect and TLS; 0 where an open connection was used again."""
-        self._answer, self._connection = answer, connection
-
-    async def read(self) -> bytes:
-        """Give what has come since the last call, waiting if that is nothing; `b""` at the end of a whole body.
-
-        Raises:
-            HttpError: the body cannot be had in full; what came of it before is given first.
-        """
-        answer = self._answer
-        while not answer.pieces:
-            if answer.whole:
-                return b""
-            if answer.error is not None:
-                raise answer.error
-            try:
-                await answer.wait()
-            except BaseException:
-                self.close()
-                raise
-        piece = answer.pieces[0] if len(answer.pieces) == 1 else b"".join(answer.pieces)
-        answer.pieces.clear()
-        answer.size = 0
-        self._connection.unhold(answer)
-        return piece
-
-    async def read_all(self, limit: int) -> bytes:
-        """Give the whole body; one of more than `limit` bytes is a ProtocolError."""
-        pieces, size = [], 0
-        while piece := await self.read():
-            size += len(piece)
-            if size > limit:
-                self.close()
-                raise ProtocolError(self._connection.pool.origin, "idle", f"sent a body of more than {limit} bytes.")
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def finish(self) -> None:
-        """Let go of a stream that has said its last word (`[DONE]`), without waiting for the end of its framing.
-
-        Many servers send that in a packet of its own. If it comes soon, with no content before it, the connection is
-        used again; if not, it is closed. `close` after this does nothing.
-        """
-        self._connection.leave(self._answer)
-
-    def close(self) -> None:
-        """Let go: closes the socket at once unless the whole answer has come. May be called at any time, twice too."""
-        self._connection.abandon(self._answer)
-        self._answer.pieces.clear()
-
-
 class Connection(asyncio.Protocol):
     """One socket, and the parser's callbacks. `_answer` is set while an exchange is on, and belongs to it alone."""
 
@@ -204,10 +79,16 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._answer: _Answer | None = None
+        self._answer: Answer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._allowed_s = 0.0
         self._full = self._held = False
+        self._begun = self._writing = False  # of the exchange; a connection opened ahead has had none
+
+    @property
+    def origin(self) -> Origin:
+        """Whom it goes to."""
+        return self.pool.origin
 
     # The exchange, as the pool drives it.
 
@@ -215,7 +96,7 @@ class Connection(asyncio.Protocol):
         """Send one request and wait for the head of its answer."""
         if self.gone or self._transport is None:
             raise LostError(self.pool.origin, "send", "closed the connection.", unanswered=True)
-        answer = self._answer = _Answer()
+        answer = self._answer = Answer()
         self._seen = self._begun = self._writing = self._keep = False
         self._barren = self._interims = 0
         self._wrong = ""
@@ -234,9 +115,9 @@ class Connection(asyncio.Protocol):
             raise
         if not answer.status and answer.error is not None:
             raise answer.error
-        return Reply(answer, self, connect_ns)
+        return Reply(answer, self, connect_ns=connect_ns)
 
-    async def _write(self, transport: asyncio.Transport, answer: _Answer, head: bytes, body: bytes) -> None:
+    async def _write(self, transport: asyncio.Transport, answer: Answer, head: bytes, body: bytes) -> None:
         """Send a large body, the next slice when the socket has taken the last; stop if the answer comes early."""
         self._writing = True
         transport.write(head)
@@ -250,19 +131,19 @@ class Connection(asyncio.Protocol):
                 return
         self._writing = False
 
-    def abandon(self, answer: _Answer) -> None:
+    def abandon(self, answer: Answer) -> None:
         """Close the socket if this answer is still on it; another's exchange may be by now."""
         if self._answer is answer:
             self.shut()
 
-    def leave(self, answer: _Answer) -> None:
+    def leave(self, answer: Answer) -> None:
         """Wait for the end of this answer on nobody's behalf."""
         if self._answer is not answer:
             return
         if answer.pieces:  # not the last word, then
             self.shut()
             return
-        rest = self._answer = _Answer()
+        rest = self._answer = Answer()
         rest.status, rest.headers, rest.left = answer.status, answer.headers, True
         answer.whole = True
         self._expect(LINGER_S)
@@ -290,11 +171,17 @@ class Connection(asyncio.Protocol):
         # `_writing`: the answer came before the request was out, and the rest of that will never be sent.
         if self._keep and not self._writing:
             self._resume()
-            self.used = True
-            self._expect(KEEP_S)
-            self.pool.take_back(self)
+            self.rest()
         else:
             self.shut()
+
+    def rest(self) -> None:
+        """Wait for the next request, for as long as an idle connection is kept."""
+        if self.gone:
+            return
+        self.used = True
+        self._expect(KEEP_S)
+        self.pool.take_back(self)
 
     # What the socket does.
 
@@ -364,7 +251,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, what: str) -> None:
         self.shut(ProtocolError(self.pool.origin, self._phase(), f"did not answer in good HTTP: {what}."))
 
-    def unhold(self, answer: _Answer) -> None:
+    def unhold(self, answer: Answer) -> None:
         """The reader has taken what was there: read on from the socket."""
         if self._held and self._answer is answer:
             self._resume()
@@ -435,18 +322,11 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_at(self._due, self._ring)
             return
         self._timer = None
-        what = _LATE[self._phase()].format(s=self._allowed_s)
+        what = LATE[self._phase()].format(s=self._allowed_s)
         self.shut(PhaseTimeoutError(self.pool.origin, self._phase(), what))
 
     def _phase(self) -> Phase:
         return "send" if self._writing else "idle" if self._begun else "first_byte"
-
-
-_LATE: dict[Phase, str] = {
-    "send": "took nothing more of the request for {s:g} s.",
-    "first_byte": "sent nothing of its answer within {s:g} s.",
-    "idle": "fell silent for {s:g} s in the middle of its answer.",
-}
 
 
 def _framed(headers: list[tuple[bytes, bytes]]) -> bool:

@@ -17,7 +17,7 @@ import msgspec
 
 from trivet.config import TargetSettings, TimeoutSettings
 from trivet.errors import ConfigError, NotReadyError, UpstreamError
-from trivet.seams import Kit, Provider
+from trivet.seams import Connections, Kit, Provider
 from trivet.types import Chunk, Request
 from trivet.upstream import openai
 from trivet.upstream.engine import Address, Engine
@@ -100,6 +100,10 @@ class Embedded:
                 await old.aclose()
             return new
         return self._inner
+
+    def connections(self) -> Connections:
+        """Say how many there are to the child that lives now, and were."""
+        return Connections() if self._inner is None else self._inner.connections()
 
     async def aclose(self) -> None:
         """Stop the child."""

@@ -27,9 +27,9 @@ import msgspec
 from trivet.config import EngineSettings, Secret
 from trivet.errors import TrivetError, WeightsError
 from trivet.seams import Kit
-from trivet.upstream.connection import HttpError, Origin
 from trivet.upstream.engine_child import Order, Report
 from trivet.upstream.http import Pool
+from trivet.upstream.reply import HttpError, Origin
 from trivet.weights import Model, Store
 
 T = TypeVar("T")

@@ -1,8 +1,8 @@
 """A small pooled HTTP/1.1 client: the largest CPU cost of a gateway, so it is written with care for it.
 
 Not here: one connection (`upstream/connection.py`), what is asked and what the answer means (`upstream/remote.py`),
-redirects, cookies, proxies, HTTP/2, decompression (ask for `accept-encoding: identity`; anything else that comes is
-refused).
+proxies (`upstream/proxy.py`), HTTP/2 (`upstream/http2.py`), redirects, cookies, decompression (ask for
+`accept-encoding: identity`; anything else that comes is refused).
 
     Pool.send  ->  Connection.ask  ->  Reply.read ... read  ->  the connection is back in the pool
 
@@ -17,8 +17,10 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Callable
 
-from trivet.seams import Clock, Dialer
-from trivet.upstream.connection import ConnectError, Connection, LostError, Origin, PhaseTimeoutError, Reply
+from trivet.seams import Clock, Connections, Dialer
+from trivet.upstream.connection import Connection
+from trivet.upstream.reply import ConnectError, LostError, Origin, PhaseTimeoutError, Reply
+from trivet.upstream.way import Counts
 
 
 class Pool:
@@ -61,6 +63,7 @@ class Pool:
         self._outbox: list[tuple[asyncio.Transport, bytes]] = []
         self._closed = False
         self._emptied: asyncio.Future[None] | None = None
+        self._counts = Counts()
 
     async def send(self, head: bytes, body: bytes = b"") -> Reply:
         """Send a request and give its answer when the head is here.
@@ -72,6 +75,7 @@ class Pool:
         """
         connection = self._idle.popitem()[0] if self._idle else await self._connect()
         reused = connection.used
+        self._counts.reused += reused
         try:
             return await connection.ask(head, body)
         except LostError as lost:
@@ -80,10 +84,30 @@ class Pool:
         # The server closed it as idle while our request was on its way (RFC 9112, 9.5): once more, on another
         # connection. Those that lay idle for longer than this one go too; so it is a new one, or, where the pool
         # is full, one that has answered this moment.
+        self._counts.retried += 1
         for idle in list(self._idle):
             idle.shut()
         connection = await self._connect()
+        self._counts.reused += connection.used
         return await connection.ask(head, body)
+
+    async def warm(self) -> None:
+        """Open one more connection and leave it idle; nothing where the pool is full. Raises HttpError."""
+        if self._open >= self._max_open or self._closed:
+            return
+        self._open += 1
+        try:
+            async with asyncio.timeout(self._connect_s):
+                connection = await self._new()
+        except TimeoutError as error:
+            what = f"accepted no connection for {self._connect_s:g} s."
+            raise PhaseTimeoutError(self.origin, "connect", what) from error
+        connection.connect_ns = 0  # nobody waited for it
+        connection.rest()
+
+    def connections(self) -> Connections:
+        """Say how many there are, and were."""
+        return self._counts.told(open=self._open, idle=len(self._idle), waiting=len(self._line))
 
     async def aclose(self) -> None:
         """Close every connection, those in use too, and wait until they are closed. May be called twice."""
@@ -153,6 +177,7 @@ class Pool:
             connection.shut()
             raise
         connection.connect_ns = max(1, self._clock.mono_ns() - began_ns)
+        self._counts.connected(connection.connect_ns)
         if self._closed:
             connection.shut()
             raise self._shut_error()
@@ -212,10 +237,3 @@ async def dial(
     if sock is not None:  # asyncio and uvloop set it too; a proxy's transport may not
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return transport, protocol
-
-
-def tls_context() -> ssl.SSLContext:
-    """Make the context for https: the system's certificates. Takes about 20 ms, so make one per process."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -1,21 +1,23 @@
 """One target at one base URL over HTTP, whatever language it speaks: the part that all such providers share.
 
-Not here: sockets (`upstream/http.py`), what is written to a target and how its words are read: that is its `Dialect`
-(`upstream/openai.py` has the first).
+Not here: its connections (`upstream/way.py`); what is written to a target and how its words are read: that is its
+`Dialect` (`upstream/openai.py` has the first).
 Invariants: an answer is whole only if it said why it ended (or its dialect's last word); whatever ends the generator
 early closes the connection; our key is in no error and no chunk.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from trivet.config import Secret, TargetSettings, seconds
+from trivet.config import Secret, TargetSettings
 from trivet.errors import UpstreamError
-from trivet.seams import Kit
+from trivet.seams import Connections, Kit
 from trivet.types import Chunk, Kind, Opened, Request
-from trivet.upstream.connection import ConnectError, HttpError, Origin, PhaseTimeoutError, Reply
-from trivet.upstream.http import Pool, tls_context
+from trivet.upstream.out import way_to
+from trivet.upstream.reply import ConnectError, HttpError, Origin, PhaseTimeoutError, Reply, UnservedError
+from trivet.upstream.warm import keep_warm
 from trivet.wire.answer import split
 from trivet.wire.sse import Events
 
@@ -105,16 +107,9 @@ class Remote:
         self._target, self._dialect, self._key = target, dialect, key
         self._place = _place(base_url, [*headers, *target.headers.items()])
         self._ours = frozenset(name.lower().encode("latin-1") for name, _ in [*headers, *target.headers.items()])
-        times = target.timeouts
-        self._pool = Pool(
-            self._place.origin,
-            dial=kit.dial,
-            clock=kit.clock,
-            tls=tls_context() if self._place.origin.scheme == "https" else None,
-            connect_s=seconds(times.connect),
-            first_byte_s=seconds(times.first_byte),
-            idle_s=seconds(times.idle),
-        )
+        self._way = way_to(self._place.origin, target, dial=kit.dial, clock=kit.clock)
+        self._tell = kit.tell
+        self._warming: asyncio.Task[None] | None = None
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -122,7 +117,10 @@ class Remote:
         return self._dialect.kinds
 
     async def start(self) -> None:
-        """Nothing to do: connections are opened when they are needed."""
+        """Begin to keep connections warm, where that is asked for; others are opened when they are needed."""
+        if self._target.warm:
+            keeping = keep_warm(self._way, self._target.warm, name=self._target.name, tell=self._tell)
+            self._warming = asyncio.create_task(keeping)
 
     def ready(self) -> str:
         """Say that it can be asked: whether it answers is known when it is."""
@@ -130,7 +128,14 @@ class Remote:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._pool.aclose()
+        if self._warming is not None:
+            self._warming.cancel()
+            await asyncio.wait([self._warming])
+        await self._way.aclose()
+
+    def connections(self) -> Connections:
+        """Say how many there are, and were."""
+        return self._way.connections()
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Ask the target, and yield its answer as it comes."""
@@ -142,7 +147,7 @@ class Remote:
                     status=400, code="unsupported_endpoint", again=True, spent=False,
                 )  # fmt: skip
             body = self._dialect.body(request, model=model)
-            reply = await self._pool.send(self._head(request, model, len(body)), body)
+            reply = await self._way.send(self._head(request, model, len(body)), body)
             try:
                 if reply.status != 200:
                     raise await self._refusal(reply)
@@ -243,7 +248,7 @@ def _translated(name: str, error: HttpError) -> UpstreamError:
         return UpstreamError(words, status=504, code="upstream_timeout", spent=error.phase != "connect")
     if isinstance(error, ConnectError):
         return UpstreamError(words, code="upstream_unreachable", spent=False)
-    return UpstreamError(words, code="upstream_broken")
+    return UpstreamError(words, code="upstream_broken", spent=not isinstance(error, UnservedError))
 
 
 def _opened(chunk: Chunk, opened: Opened) -> Chunk:

@@ -30,6 +30,15 @@ async def test_a_target_gets_its_key_and_its_headers_as_the_gateway_sends_them(u
 
 
 @pytest.mark.anyio
+async def test_it_is_asked_on_the_way_that_the_gateway_takes(upstream: Upstream) -> None:
+    answers = await reach(settings(upstream.url, 'proxy = "http://127.0.0.1:9"\n'), {})
+    assert "the proxy http://127.0.0.1:9 cannot be connected to" in answers["one"].check.words
+    answers = await reach(settings("https://127.0.0.1:9/v1", 'tls = { ca = "nowhere.pem" }\n'), {})
+    assert answers["one"].check.words.startswith("not asked: targets.one.tls.ca: nowhere.pem cannot be read")
+    assert not upstream.seen
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(("end", "more", "version"), [("", "", VERSION), ("/v1", 'anthropic-version = "2"', "2")])
 async def test_anthropic_is_asked_in_its_own_way(upstream: Upstream, end: str, more: str, version: str) -> None:
     url = upstream.url.removesuffix("/v1") + end

@@ -22,8 +22,9 @@ from trivet.errors import ConfigError
 from trivet.ledger.prices import Prices
 from trivet.types import Usage
 from trivet.upstream import anthropic
-from trivet.upstream.connection import HttpError, Origin
-from trivet.upstream.http import Pool, dial, tls_context
+from trivet.upstream.http import dial
+from trivet.upstream.out import way_to
+from trivet.upstream.reply import HttpError, Origin
 
 _REACH_S = 5.0  # TLS to another continent takes under 1 s
 _MAX_LIST_BYTES = 8_000_000
@@ -62,6 +63,8 @@ async def _reach(name: str, target: TargetSettings, env: Mapping[str, str]) -> A
     try:
         async with asyncio.timeout(_REACH_S):
             reply = await _models(url, target, key)
+    except ConfigError as error:
+        return Answered(bad(what, f"not asked: {error}", f"Correct `targets.{name}`."))
     except (HttpError, TimeoutError) as error:
         words = str(error) or f"no answer within {_REACH_S:.0f} s"
         fix = f"Start what should answer there, or correct its address. Try: curl -sS {url}/models"
@@ -106,22 +109,15 @@ async def _models(url: str, target: TargetSettings, key: Secret | None) -> _Repl
     elif key is not None:
         lines.append(f"{_KEY_HEADERS.get(target.provider, 'authorization: Bearer')} {key.reveal()}")
     lines += [f"{name}: {value}" for name, value in target.headers.items()]
-    pool = Pool(
-        origin,
-        dial=dial,
-        clock=build.SystemClock(),
-        tls=tls_context() if secure else None,
-        connect_s=_REACH_S,
-        first_byte_s=_REACH_S,
-        idle_s=_REACH_S,
-    )
+    # As the gateway would ask; how long is waited for all of it is the caller's.
+    way = way_to(origin, target, dial=dial, clock=build.SystemClock())
     try:
-        reply = await pool.send("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        reply = await way.send("\r\n".join([*lines, "", ""]).encode("latin-1"))
         came_ns = time.time_ns()
         date = next((value.decode("latin-1") for name, value in reply.headers if name == b"date"), "")
         return _Reply(reply.status, _ids(await reply.read_all(_MAX_LIST_BYTES)), date, came_ns)
     finally:
-        await pool.aclose()
+        await way.aclose()
 
 
 def _ids(body: bytes) -> set[str]:

@@ -1,0 +1,5 @@
+"""Fixtures of this folder."""
+
+from tests.upstream.tls_kit import certificates
+
+__all__ = ["certificates"]
