@@ -96,6 +96,12 @@ def test_usage_is_taken_out_and_nothing_else() -> None:
     assert without_usage(plain) is plain
 
 
+@pytest.mark.parametrize("choices", ['"choices": [ ],', '"choices":[\n],', '"choices":null,', ""])
+def test_a_chunk_of_nothing_but_usage_is_dropped_however_its_emptiness_is_written(choices: str) -> None:
+    """Left in, it breaks every client that did not ask for usage and reads `choices[0]`."""
+    assert without_usage(b'{"id":"a", %b "usage": {"prompt_tokens":1}}' % choices.encode()) is None
+
+
 @given(st.dictionaries(st.text(), st.none() | st.integers() | st.text(), max_size=4))
 def test_a_report_is_added_and_nothing_is_lost(document: dict[str, Any]) -> None:
     document.pop("trivet", None)

@@ -187,7 +187,7 @@ def without_usage(data: bytes) -> bytes | None:
     usage = members.pop("usage", None)
     if usage is None:
         return data
-    if bytes(usage) != b"null" and bytes(members.get("choices", Raw(b"[]"))) == b"[]":
+    if bytes(usage) != b"null" and b"".join(bytes(members.get("choices", _NULL)).split()) in (b"[]", b"null"):
         return None
     return _encode(members)
 
