@@ -62,9 +62,34 @@ def test_an_error_inside_an_answer_keeps_its_words_and_code() -> None:
     assert error_body(caught.value) == data
 
 
-def test_an_error_body_in_another_shape_is_not_taken_for_openais() -> None:
-    assert read_error(b"<html>502</html>") is None
-    assert read_error(b'{"detail":"x"}') is None
+@pytest.mark.parametrize(
+    "body", [b"<html>502</html>", b'{"detail":"x"}', b'{"error":{}}', b'{"error":null}', b"[" * 10**5]
+)
+def test_what_says_no_error_is_not_taken_for_one(body: bytes) -> None:
+    assert read_error(body) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (b'"model \\"x\\" not found"', 'model "x" not found'),  # Ollama
+        (b"5", "5"),
+        (b"true", "true"),
+        (b'{"message":5}', '{"message":5}'),
+        (b'{"message":"","code":"odd"}', "502 odd"),
+        (b'{"message":"\xff"}', "\ufffd"),
+        (b'{"message":"no","x":"\xff"}', "no"),
+        (b"[" * 10**5 + b"]" * 10**5, "[["),
+    ],
+)
+def test_an_error_in_another_shape_goes_on_in_openais_with_its_words(error: bytes, words: str) -> None:
+    read = read_error(b'{"error":%b}' % error)
+    if read is None:  # too deep to be read at all
+        assert error.startswith(b"[")
+        return
+    told = json.loads(error_body(read))["error"]
+    assert words in told["message"]
+    assert told.keys() == {"message", "type", "param", "code"}
 
 
 @pytest.mark.parametrize(
