@@ -75,3 +75,19 @@ async def test_a_stream_that_ends_without_done_but_with_a_reason_is_whole() -> N
     async with provider_over(Upstream(events=[piece])) as provider:
         (chunk,) = await all_of(provider, stream=True)
     assert chunk.finish == "stop"
+
+
+@pytest.mark.parametrize("rest", [b"data: [DO", b'data: {"choices":[],"usage":{"pro', b"data", b"data:  [DONE] \n\n"])
+async def test_a_whole_answer_stays_whole_though_its_last_words_are_cut_off_or_oddly_spaced(rest: bytes) -> None:
+    piece = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
+    async with provider_over(Upstream(events=[piece, rest])) as provider:
+        (chunk,) = await all_of(provider, stream=True)
+    assert chunk.finish == "stop"
+
+
+async def test_an_error_behind_a_whole_answer_is_an_error_with_or_without_its_blank_line() -> None:
+    piece = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
+    for end in (b"", b"\n\n"):
+        async with provider_over(Upstream(events=[piece, b'data: {"error":{"message":"late"}}' + end])) as provider:
+            with pytest.raises(UpstreamError, match="late"):
+                await all_of(provider, stream=True)

@@ -161,8 +161,7 @@ class Remote:
                         if reading.over:
                             reply.finish()
                             return
-                rest = events.unfinished()
-                for chunk in () if rest is None else reading.event(rest):
+                for chunk in _last(events.unfinished(), reading):
                     yield _opened(chunk, opened) if first else chunk
                     first = False
                 if not (reading.whole or reading.over):
@@ -237,6 +236,16 @@ def _translated(name: str, error: HttpError) -> UpstreamError:
     if isinstance(error, ConnectError):
         return UpstreamError(words, code="upstream_unreachable", spent=False)
     return UpstreamError(words, code="upstream_broken")
+
+
+def _last(rest: bytes | None, reading: Reading) -> Sequence[Chunk]:
+    """Read what stands behind the last blank line. Cut off behind a whole answer, it is dropped, as a browser would."""
+    try:
+        return () if rest is None else reading.event(rest)
+    except UpstreamError as error:
+        if reading.whole and error.__cause__ is not None:  # no document; an error that the target sent has no cause
+            return ()
+        raise
 
 
 def _opened(chunk: Chunk, opened: Opened) -> Chunk:
