@@ -6,6 +6,8 @@ Invariants: nothing is interpreted that a test may want to compare; every connec
 
 import asyncio
 import re
+import socket
+import struct
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
@@ -13,8 +15,10 @@ from typing import Any, NamedTuple
 import httptools
 
 Header = tuple[bytes, bytes]
-Step = bytes | float | None
-"""Of what a target says: bytes in a write of their own; silence in seconds; None closes the connection."""
+RESET = "reset"
+Step = bytes | float | str | None
+"""Of what a target says: bytes in a write of their own; silence in seconds; None closes the connection, RESET resets
+it."""
 
 
 class Asked(NamedTuple):
@@ -85,6 +89,11 @@ class Target:
         """Say the steps, listening for a hang-up in every silence; False if the connection is over."""
         for step in steps:
             if step is None:
+                return False
+            if isinstance(step, str):
+                assert step == RESET
+                sock = writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return False
             if isinstance(step, bytes):
                 writer.write(step)
@@ -196,7 +205,8 @@ def events(body: bytes) -> list[bytes]:
     """Read the data of each event of a stream, as a browser would (WHATWG HTML, 9.2.6)."""
     found: list[bytes] = []
     data: list[bytes] = []
-    for line in re.split(rb"\r\n|\r|\n", body.removeprefix(b"\xef\xbb\xbf")):
+    lines = re.split(rb"\r\n|\r|\n", body.removeprefix(b"\xef\xbb\xbf"))
+    for line in lines[:-1]:  # the last one has not ended
         name, _, value = line.partition(b":")
         if name == b"data":
             data.append(value.removeprefix(b" "))
