@@ -49,11 +49,11 @@ class Scene(NamedTuple):
     seen: Witness
 
     async def ask(
-        self, steps: Sequence[Step] | Iterator[Step], *, stream: bool, model: str = "bad"
+        self, steps: Sequence[Step], *, stream: bool, model: str = "bad", about: str = "hi"
     ) -> tuple[Told, Entry]:
         """Let the target say these steps; give what the client got and the one entry, judged."""
         self.target.say = lambda asked: steps
-        body = json.dumps({"model": model, "stream": stream, "messages": [{"role": "user", "content": "hi"}]}).encode()
+        body = json.dumps({"model": model, "stream": stream, "messages": [{"role": "user", "content": about}]}).encode()
         told = await tell(self.gateway.url, request("/v1/chat/completions", body, [(b"connection", b"close")]))
         kept = {entry.id: entry for entry in self.gateway.store.entries}
         entry = kept[told.header(b"x-trivet-id").decode()]
@@ -203,7 +203,7 @@ _FLOOD = b"".join(b"x-%d: y\r\n" % i for i in range(20_000))
 
 STREAMS: dict[str, tuple[set[int], str, Sequence[Step]]] = {
     "multi-line data": (_OK, "ok", [CHUNKED, *chunks([b'data: {"choices":\ndata: []}\n\n', _SPOKEN, _ENDED, DONE])]),
-    "names, ids, retry times": (_OK, "ok", [CHUNKED, *chunks([b"id: 1\nevent: x\nretry: 1\n" + _SPOKEN, _ENDED, DONE])]),
+    "names, ids, retry times": (_OK, "ok", [CHUNKED, *chunks([b"id: 1\nretry: 1\n" + _SPOKEN, _ENDED, DONE])]),
     "two last words": (_OK, "ok", [CHUNKED, *chunks([_SPOKEN, _ENDED, DONE, DONE])]),
     "two last words at once": (_OK, "ok", [CHUNKED, *chunks([_SPOKEN + _ENDED + DONE + DONE])]),
     "content after the last word": (_OK, "ok", [CHUNKED, *chunks([_SPOKEN, _ENDED, DONE, event(chunk("more"))])]),
@@ -284,7 +284,7 @@ async def test_bad_streams_are_errors_with_an_entry_or_good_answers() -> None:
     async with scene() as opened:
         for name, (statuses, ending, steps) in STREAMS.items():
             for model in ("bad", "p"):
-                told, entry = await opened.ask(steps, stream=True, model=model)
+                told, entry = await opened.ask(steps, stream=True, model=model, about=name)
                 assert (told.status in statuses, entry.outcome.status) == (True, ending), name
                 assert b"more" not in told.body, name
         assert len(opened.entries()) == 2 * len(STREAMS)
@@ -378,12 +378,13 @@ async def test_a_wrong_type_in_any_member_that_is_read_is_relayed_or_an_error_an
     """Named directly and through a cache, where a kept answer is asked for both ways after it."""
     count = 0
     async with scene() as opened:
-        for document in members(stream=stream).values():
+        for name, document in members(stream=stream).items():
             for value in WRONG:
-                said = document(value)
+                said, about = document(value), f"{name} {value!r}"
                 good = [CHUNKED, *chunks([b"data: %b\n\n" % said, _ENDED, DONE])] if stream else [whole(said, JSON)]
                 for model, streamed in (("bad", stream), ("p", stream), ("p", not stream)):
-                    told, _ = await opened.ask(good if streamed is stream else [None], stream=streamed, model=model)
+                    steps = good if streamed is stream else [None]
+                    told, _ = await opened.ask(steps, stream=streamed, model=model, about=about)
                     assert told.status in (200, 502) or b'"error"' in told.body
                     count += 1
         assert len(opened.entries()) == count
