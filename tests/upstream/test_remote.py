@@ -33,6 +33,34 @@ async def test_a_key_that_the_target_repeats_is_masked() -> None:
     assert caught.value.status == 401
 
 
+OWN = "operator-secret-Qm7x1Lz9"
+
+
+@pytest.mark.parametrize("secret", [KEY, OWN])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_neither_our_key_nor_a_header_of_the_operators_comes_back(secret: str, *, stream: bool) -> None:
+    """In an error page that is cut short in the middle of it, in a header, in a chunk, in words of the framing."""
+    said = f'{{"choices":[{{"index":0,"delta":{{"content":"{secret}"}},"finish_reason":"stop"}}]}}'.encode()
+    answers = [Upstream(events=[b"data: " + said + b"\n\n"] if stream else [said], headers={"x-echo": secret})]
+    page = "x" * 485 + f" {secret} "
+    error = {"message": page, "code": secret, "x": [secret]}
+    answers += [
+        Upstream(status=500, error=error, headers={"x-debug": secret}),
+        Upstream(status=302, headers={"a": secret}),
+    ]
+    answers += [Upstream(headers={"content-encoding": f"Bearer {secret}"})]
+    for upstream in answers:
+        told = ""
+        async with provider_over(upstream, headers={"x-tenant-token": OWN}) as provider:
+            try:
+                told = repr(await all_of(provider, stream=stream))
+            except UpstreamError as caught:
+                told = f"{caught} {caught.code} {caught.kept} {caught.body!r} {caught.headers}"
+        assert told
+        assert not [at for at in range(len(secret) - 9) if secret[at : at + 10] in told], told
+        assert upstream.requests[0].headers["x-tenant-token"] == OWN
+
+
 @pytest.mark.parametrize(
     ("upstream", "status", "words"),
     [

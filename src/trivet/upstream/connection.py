@@ -35,6 +35,8 @@ Phase = Literal["connect", "send", "first_byte", "idle"]
 
 _CODINGS = {b"transfer-encoding": b"chunked", b"content-encoding": b"identity"}
 
+_KNOWN_CODINGS = frozenset(b"gzip x-gzip deflate br zstd compress identity chunked".split())
+
 
 class Origin(NamedTuple):
     """Where requests go: `Origin("https", "api.openai.com", 443)`."""
@@ -387,7 +389,9 @@ class Connection(asyncio.Protocol):
             return  # a trailer: nobody asked for it
         name = name.lower()
         if name in _CODINGS and value.strip().lower() != _CODINGS[name]:
-            self._wrong = f"{name.decode()} {value[:40]!r}"
+            coding = value.strip().lower()
+            # Not as it came: it may be what we sent, with a key in it, and cut short it would not be known for one.
+            self._wrong = f"{name.decode()} {coding.decode() if coding in _KNOWN_CODINGS else '(none that is known)'}"
         answer.headers.append((name, value))
 
     def on_headers_complete(self) -> None:

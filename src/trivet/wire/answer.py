@@ -99,7 +99,7 @@ def _join_logprobs(old: Json | None, new: Json | None) -> Json | None:
 def split(body: bytes, *, usage: bool) -> list[Chunk]:
     """Make the chunks of a stream of one whole `chat.completion`: role, content, finish and, if asked, usage.
 
-    Values go on with their bytes: what was relayed once (1e400, bytes that are no UTF-8) must not break when it is replayed.
+    Values go on with their bytes: what was relayed once (1e400, bytes that are no UTF-8) must not break when replayed.
 
     Args:
         body: as `read_piece` has taken it for whole: its choices are a list of objects.
