@@ -62,7 +62,10 @@ async def examine(opened: House, *, python: Path, examples: int, seed: int = 1) 
         cwd=opened.folder,
         env={
             **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
-            "HOME": str(opened.folder), "NO_COLOR": "1", "PYTHONPATH": str(HERE), "CONTRACT_SEEN": str(seen),
+            "HOME": str(opened.folder),
+            "NO_COLOR": "1",
+            "PYTHONPATH": str(HERE),
+            "CONTRACT_SEEN": str(seen),
             "SCHEMATHESIS_HOOKS": "contract_hooks",
         },
         stdout=asyncio.subprocess.PIPE,
