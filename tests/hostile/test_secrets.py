@@ -106,7 +106,7 @@ async def ask_all(child: Child, key: str) -> bytes:
                 assert reply.status, way
                 answers += reply.raw.replace(IN_PROMPT.encode(), b"")
     bad = [
-        post(b'{"model":"' + IN_PROMPT.encode()[:-1], bearer(key)), 
+        post(b'{"model":"' + IN_PROMPT.encode()[:-1], bearer(key)),
         post({"messages": IN_PROMPT, "model": 5}, bearer(key)),
         post({"model": "env", "messages": [], "n": IN_PROMPT}, bearer(key)), post({"model": "env"}, bearer(key[:-1])),
         post({"model": "env"}, bearer(key), bearer(key)), post({"model": "env"}, ("x-api-key", key.encode() + b"\0")),
