@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from trivet.cli.build import SystemRandom
+from trivet.build import SystemRandom
 from trivet.ledger.keys import FILE, KeyRing, create
 from trivet.pipeline import Stages, Tally, Try, decide, end_attempt, look, settle
 from trivet.server.ask import new_id

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trivet.cli.build import SystemClock
+from trivet.build import SystemClock
 from trivet.ledger import keys
 from trivet.server.exchange import Exchange, Headers
 

@@ -33,9 +33,11 @@ REACHES: Mapping[str, set[str]] = {
     "ledger/writer.py": {"time.sleep"},  # in a thread of its own
     "server/http.py": {"loop.create_server"},  # on a socket that is passed in
     "server/run.py": {"socket.socket"},
+    "upstream/anthropic.py": {"os.environ"},  # where a key is read from, once
     "upstream/discover.py": {"asyncio.open_connection"},  # looks for engines before there is a gateway
     "upstream/engine.py": {"os.environ", "os.getpid"},  # what a child process is started with
     "upstream/engine_child.py": {"os.environ", "os.getpid", "os.getppid", "time.sleep"},  # is that child process
+    "upstream/gemini.py": {"os.environ"},  # where a key is read from, once
     "upstream/http.py": {"loop.create_connection"},  # is the Dialer of a running server
     "upstream/openai.py": {"os.environ"},  # where a key is read from, once
 }

@@ -134,7 +134,9 @@ class UpstreamError(TrivetError):
         kept: the words for the ledger, where `message` has the target's own, which may repeat a prompt.
     """
 
-    status, code, whose = 502, "upstream_error", "upstream"
+    status, code = 502, "upstream_error"
+    whose: Whose = "upstream"
+    param: str | None = None
 
     def __init__(
         self,

@@ -55,7 +55,7 @@ MAX_ENDS = 256
 
 
 class Stages(NamedTuple):
-    """What a request passes through, built once (`cli/build.py`) and handed on."""
+    """What a request passes through, built once (`build.py`) and handed on."""
 
     policies: Policies
     cache: Cache

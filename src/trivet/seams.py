@@ -74,7 +74,9 @@ class Kit(NamedTuple):
 class Provider(Protocol):
     """One target: a model at a place that answers requests. One module in `upstream/`, or in your own package.
 
-    A builder is `build(target: config.TargetSettings, kit: Kit) -> Provider`, registered in `trivet.provider`.
+    A builder is `build(target: config.TargetSettings, kit: Kit) -> Provider`, registered in `trivet.provider`. One that
+    can be asked for more than chat completions says so in `kinds`, a frozenset of `types.Kind`; a request of another
+    kind than it can answer is an `UpstreamError`.
     """
 
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from trivet.build import SystemClock
 from trivet.cli import gateway
-from trivet.cli.build import SystemClock
 from trivet.errors import ConfigError
 from trivet.ledger import keys
 

@@ -60,7 +60,7 @@ def test_with_the_sign_taken_away_everywhere_it_is_still_read(found: Offers) -> 
     written = text(found, settings(found))
     raw = tomllib.loads(taken_in(written))
     assert parse(taken_in(written), source="t").targets.keys() >= settings(found).targets.keys()
-    assert raw["server"].keys() >= {"host", "port", "max_body_bytes"}
+    assert raw["server"].keys() >= {"host", "port", "max_body_bytes", "workers", "tls"}
 
 
 @pytest.mark.parametrize("found", [CASES["nothing"], CASES["engines and keys"]], ids=["embedded", "remote"])
@@ -95,7 +95,7 @@ def _keys(section: type[Struct], above: str = "") -> set[str]:
             continue
         path = f"{above}{field.name}"
         inner = [h for h in (hints[field.name], *get_args(hints[field.name])) if _is_section(h)]
-        if inner and field.name not in ("price", "timeouts", "engine"):
+        if inner and field.name not in ("price", "timeouts", "engine", "tls"):
             found |= _keys(inner[0], f"{path}.")
             found |= {path} if field.name == "cache" and above else set()
         else:

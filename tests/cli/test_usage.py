@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from trivet.cli.build import kit
+from trivet.build import kit
 from trivet.cli.main import cli
 from trivet.config import Settings
 from trivet.ledger.sqlite import build

@@ -101,7 +101,8 @@ REFUSED = {
     "[server]\nport = 65536\n": "trivet.toml:2: server.port: 65536 is not a whole number from 0 to 65535.",
     "[cache]\nmax_entries = 0\n": "trivet.toml:2: cache.max_entries: 0 is not a whole number of at least 1.",
     "[server]\nprot = 80\n": (
-        "trivet.toml:2: server.prot: There is no such key. Did you mean `port`? Known: host, port, max_body_bytes."
+        "trivet.toml:2: server.prot: There is no such key. Did you mean `port`? Known: host, port, workers, "
+        "max_body_bytes, tls, timeouts."
     ),
     "serve = 3\n": (
         "trivet.toml:1: serve: There is no such key. Did you mean `server`? "

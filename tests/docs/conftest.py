@@ -59,6 +59,8 @@ class Gateway(NamedTuple):
     url: str
     env: dict[str, str]
     """For a program that is to use it, or for `trivet` to read its ledger."""
+    config: str
+    """Its trivet.toml."""
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +115,9 @@ def gateway(
             line = pipe.readline()
         assert line, (folder / "log").read_text()
         url = json.loads(line)["url"]
-        yield Gateway(url, clean_env | {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": "any"})
+        yield Gateway(
+            url, clean_env | {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": "any"}, CONFIG.format(url=upstream_url)
+        )
     finally:
         child.terminate()
         child.wait(20)

@@ -76,6 +76,7 @@ def test_an_example_in_python_runs(block: Block, gateway: Gateway, tmp_path: Pat
         return
     program = tmp_path / "example.py"
     program.write_text(block.text.replace(USUAL_URL, gateway.url))
+    (tmp_path / "trivet.toml").write_text(gateway.config)
     done = subprocess.run(
         [sys.executable, str(program)], cwd=tmp_path, env=gateway.env, capture_output=True, text=True, timeout=60
     )
@@ -110,12 +111,12 @@ def test_a_command_is_one_that_exists(command: Command) -> None:
 def _parse(args: list[str]) -> None:
     """Read a command line as `trivet` does, without running it."""
     command: click.Command = cli
-    context = click.Context(command)
+    context = click.Context(command, help_option_names=["-h", "--help"])  # click remembers the first it was asked with
     while isinstance(command, click.Group) and not args[0].startswith("-"):
         name, found, args = command.resolve_command(context, args)
         assert found is not None, name
         command = found
-    command.make_context(command.name, args)
+    command.make_context(command.name, args, help_option_names=["-h", "--help"])
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.words.startswith("curl ")], ids=_id)
@@ -199,6 +200,8 @@ SECTIONS: tuple[tuple[str, type[Struct]], ...] = (
     ("## `[policies.NAME]`", config.PolicySettings),
     ("## `[policies.NAME.cache]`", config.CacheSection),
     ("## `[server]`", config.ServerSettings),
+    ("### `server.tls`", config.TlsSettings),
+    ("### `server.timeouts`", config.ClientTimeouts),
     ("## `[ledger]`", config.LedgerSettings),
     ("## `[cache]`", config.CacheSettings),
     ("## `[models]`", config.ModelSettings),

@@ -36,6 +36,17 @@ def theirs(usage: Usage, listed: Listed, provider: genai_prices.types.Provider) 
         return Fraction(listed.model.calc_price(counted, provider, genai_request_timestamp=AT).total_price)
 
 
+def test_vertex_names_the_publisher_and_the_price_is_the_same() -> None:
+    provider = provider_of(
+        "openai", "https://aiplatform.googleapis.com/v1/projects/p/locations/global/endpoints/openapi"
+    )
+    assert provider is not None
+    with_publisher, bare = find(provider, "google/gemini-2.5-pro"), find(provider, "gemini-2.5-pro")
+    assert isinstance(with_publisher, Listed)
+    assert isinstance(bare, Listed)
+    assert with_publisher.at(AT_NS) == bare.at(AT_NS)
+
+
 def test_every_model_costs_what_genai_prices_says_to_the_nano_dollar() -> None:
     """All models of all providers; what we do not price must be for one of the stated reasons."""
     compared = unknown = 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.edge_kit import ASK, bearer, get, make_key, post, raw
-from trivet.cli.build import SystemClock
+from trivet.build import SystemClock
 from trivet.errors import AuthError
 from trivet.ledger import keys
 from trivet.ledger.keys import KeyRing

@@ -11,7 +11,7 @@ import pytest
 
 from tests.edge_kit import ASK, CHAT, bearer, get, make_key, post, raw, serving, toml, until
 from tests.upstream.engine_room import alive, smollm
-from trivet.cli.build import SystemClock
+from trivet.build import SystemClock
 from trivet.errors import ConfigError
 from trivet.ledger import keys
 from trivet.ledger.report import entries as read_entries

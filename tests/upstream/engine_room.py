@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from trivet.cli.build import SystemClock
+from trivet.build import SystemClock
 from trivet.seams import Kit, Turns
 from trivet.upstream.http import dial
 from trivet.weights import Model, Store, find

@@ -143,8 +143,8 @@ def test_keys_become_targets_that_take_any_model() -> None:
     settings = settings_from(keys(dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"), "k")))
     assert {name: (t.provider, t.model, t.base_url, t.name) for name, t in settings.targets.items()} == {
         "openai": ("openai", "*", "https://api.openai.com/v1", "openai"),
-        "anthropic": ("openai", "*", "https://api.anthropic.com/v1", "anthropic"),
-        "gemini": ("openai", "*", "https://generativelanguage.googleapis.com/v1beta/openai", "gemini"),
+        "anthropic": ("anthropic", "*", "https://api.anthropic.com/v1", "anthropic"),
+        "gemini": ("gemini", "*", "https://generativelanguage.googleapis.com/v1beta", "gemini"),
     }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from trivet.cli.build import SystemClock
+from trivet.build import SystemClock
 from trivet.cli.text import clean, clock, table
 from trivet.config import home
 from trivet.errors import ConfigError

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import click
 
-from trivet import __version__
+from trivet.version import VERSION
 
 
 class _Lazy(NamedTuple):
@@ -123,7 +123,7 @@ class _Group(click.Group):
     epilog=_EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(__version__, prog_name="trivet", message="%(prog)s %(version)s")
+@click.version_option(VERSION, prog_name="trivet", message="%(prog)s %(version)s")
 def cli() -> None:
     """Hold the commands."""
 

@@ -21,7 +21,7 @@ from trivet.upstream import discover
 CHAT_MODELS: Mapping[str, str] = {
     "https://api.openai.com/v1": "gpt-4.1-mini",
     "https://api.anthropic.com/v1": "claude-haiku-4-5",
-    "https://generativelanguage.googleapis.com/v1beta/openai": "gemini-2.5-flash-lite",
+    "https://generativelanguage.googleapis.com/v1beta": "gemini-2.5-flash-lite",
     "https://openrouter.ai/api/v1": "openai/gpt-4.1-mini",
 }
 """One model for each address, to begin with: small, priced in `genai-prices` 0.2.3 (November 2026), and one that takes

@@ -10,17 +10,17 @@ from typing import Final
 
 import msgspec
 
-from trivet import __version__
 from trivet.cli.offers import Offers, Unused, lines, quoted
 from trivet.cli.text import clean
 from trivet.config import PolicySettings, Settings, TargetSettings
+from trivet.version import VERSION
 
 _HEAD: Final = f"""\
-# Written by `trivet init` (Trivet {__version__}) from what it found.
+# Written by `trivet init` (Trivet {VERSION}) from what it found.
 #
 # "# " begins an explanation. "#" without a space begins a setting that is not in force: take the # away to use it.
 # No key belongs in this file, only where it is: "env:NAME" or "file:PATH".
-# After a change: `trivet doctor` checks the file; `trivet serve` reads it once, when it starts.
+# After a change: `trivet doctor` checks the file; `trivet serve` takes it while it runs.
 
 # ---- Targets: one model at one place each. ----
 # A client that asks for a target by its name gets it: unchanged and uncached.
@@ -49,7 +49,10 @@ _REST: Final = """\
 [server]
 #host = "127.0.0.1"        # another address only once there is a key: trivet keys create NAME --tenant TENANT
 #port = 8088
+#workers = 1               # processes on the one port; each uses about a core
 #max_body_bytes = 50_000_000
+#tls = { cert = "cert.pem", key = "key.pem" }
+#timeouts = { head = "30s", idle = "75s", stall = "60s", grace = "10s" }
 
 # ---- The ledger: one entry for each request, never its text. ----
 [ledger]

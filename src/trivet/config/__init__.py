@@ -1,7 +1,7 @@
 """One frozen settings tree, read from `trivet.toml` once.
 
 `load` reads it, `Settings` is it. Not here: what a policy means (`routing/policies.py` compiles it) and which stages
-are built from it (`cli/build.py`).
+are built from it (`build.py`).
 """
 
 from trivet.config.load import home, load, models_folder, parse
@@ -9,6 +9,7 @@ from trivet.config.secret import Secret, secret
 from trivet.config.settings import (
     CacheSection,
     CacheSettings,
+    ClientTimeouts,
     EngineSettings,
     LedgerSettings,
     ModelSettings,
@@ -19,6 +20,7 @@ from trivet.config.settings import (
     Settings,
     TargetSettings,
     TimeoutSettings,
+    TlsSettings,
     seconds,
 )
 
@@ -31,6 +33,8 @@ __all__ = [
     "TimeoutSettings",
     "EngineSettings",
     "ServerSettings",
+    "TlsSettings",
+    "ClientTimeouts",
     "LedgerSettings",
     "CacheSettings",
     "ModelSettings",

@@ -122,12 +122,37 @@ class PolicySettings(Section, frozen=True):
     cache: CacheSection = CacheSection()
 
 
+class TlsSettings(Section, frozen=True):
+    """`tls = { cert = "cert.pem", key = "key.pem" }`: files in PEM, read again when the configuration is."""
+
+    cert: str
+    """The certificate and those that lead to its issuer."""
+    key: str
+
+
+class ClientTimeouts(Section, frozen=True):
+    """`timeouts = { head = "30s", idle = "75s", stall = "60s", grace = "10s" }`: how long a client may take."""
+
+    head: Span = "30s"
+    """To the end of a request's head."""
+    idle: Span = "75s"
+    """Between requests on one connection."""
+    stall: Span = "60s"
+    """Without a byte of a body that is waited for, or with nothing taken of an answer."""
+    grace: Span = "10s"
+    """After SIGTERM, for answers that are running."""
+
+
 class ServerSettings(Section, frozen=True):
     """`[server]`."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8088
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Processes that answer on the one port."""
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 50_000_000
+    tls: TlsSettings | None = None
+    timeouts: ClientTimeouts = ClientTimeouts()
 
 
 class LedgerSettings(Section, frozen=True):

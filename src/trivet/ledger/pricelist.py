@@ -68,6 +68,8 @@ def _is_at(pattern: str, url: str) -> bool:
 
 def find(provider: Provider, model: str) -> Listed | str:
     """Find a model in a provider's list; where it has no usable price, say why."""
+    if provider.id == "google":  # where it speaks OpenAI's protocol, Vertex AI wants the publisher in the name
+        model = model.removeprefix("google/")
     found = provider.find_model(model, all_providers=data_snapshot.get_snapshot().providers)
     if found is None:
         return f"{VERSION} does not know the model {model[:200]!r} of {provider.name}"

@@ -66,6 +66,10 @@ class Prices:
         self._pace = {name: Pace() for name in targets}
         self._resolved: dict[tuple[str, str], _Price] = {}
 
+    def follow(self, before: "Prices") -> None:
+        """Go on from what another configuration's prices had learned: how fast the targets are that both have."""
+        self._pace |= {name: pace for name, pace in before._pace.items() if name in self._pace}  # noqa: SLF001  # of this class
+
     def warm(self) -> None:
         """Load the price list now if a target may need it: later, the first request would pay 0.3 s for it."""
         for name, target in self._targets.items():
@@ -81,6 +85,40 @@ class Prices:
             return Cost(None, tiers, price.version)
         found = f"{target} did not report its tokens" if usage is None else token_cost(tiers, usage)
         return Cost(None, found, price.version) if isinstance(found, str) else Cost(found, "", price.version)
+
+    def told(self, target: str, *, model: str = "", at_ns: int) -> dict[str, str] | None:
+        """Say what a target costs at a time of day, in dollars: per million tokens, or per hour; None: not known.
+
+        For people. Of prices with tiers, those of the shortest prompts.
+        """
+        settings = self._targets[target]
+        if settings.model == "*" and not model:
+            return None
+        if settings.price is not None and settings.price.hour is not None:
+            return {"hour": settings.price.hour.removeprefix("$")}
+        price = self._price(target, model)
+        tiers = price.tiers or price.at(at_ns)
+        if isinstance(tiers, str):
+            return None
+        rates = tiers[-1][1]
+        parts = {"input": rates.input, "output": rates.output}
+        if rates.cached is not None and rates.input is not None:
+            parts["cached"] = rates.input + rates.cached
+        return {
+            name: money.usd(Nanos(money.half_even(rate * PER_MILLION, rates.per_nano)))
+            for name, rate in parts.items()
+            if rate is not None
+        }
+
+    def context(self, target: str, *, model: str = "") -> int | None:
+        """Say how many tokens a request to a target may have, prompt and answer; None where that is not known."""
+        settings = self._targets[target]
+        if settings.provider == "llamacpp" and not settings.base_url:
+            return settings.engine.context
+        if settings.model == "*" and not model:
+            return None
+        listed = None if target in self._own else self._price(target, model).listed
+        return listed.model.context_window if listed else None
 
     def learn(self, target: str, *, usage: Usage, took_ns: int) -> None:
         """Note how long a target took, for the time that it would have taken elsewhere."""

@@ -121,7 +121,10 @@ class SqliteStore:
 
     async def aclose(self) -> None:
         """Write out what is waiting. May be called twice."""
-        await asyncio.to_thread(self.close)
+        try:
+            await asyncio.to_thread(self.close)
+        except RuntimeError:  # the interpreter is ending and starts no threads any more (`trivet.openai()` at exit)
+            self.close()
 
     def close(self) -> None:
         """Do as `aclose`, for those without an event loop. Nobody may be settling meanwhile."""

@@ -27,7 +27,8 @@ class Policies:
     """Every name that a client may ask for, and what it means."""
 
     def __init__(self, settings: Settings) -> None:
-        self._targets = settings.targets
+        self.targets = settings.targets
+        """By name, as the file has them."""
         self._aliases = settings.aliases
         self._wild = tuple(name for name, t in settings.targets.items() if t.model == "*")
         self._found: dict[str, Policy] = {
@@ -38,6 +39,10 @@ class Policies:
     def names(self) -> tuple[str, ...]:
         """List the names that can be asked for; a wildcard target as `name/*`."""
         return (*self._found, *self._aliases, *(f"{name}/*" for name in self._wild))
+
+    def alias(self, name: str) -> str | None:
+        """Say what an alias stands for; None if it is none."""
+        return self._aliases.get(name)
 
     def find(self, model: str) -> Policy:
         """Look a name up: alias, policy, target, `wildcard/model`, or a bare name that one wildcard target claims.
@@ -52,7 +57,7 @@ class Policies:
         target = self._wildcard(name)
         if target is None:
             raise UnknownModelError(model, known=self.names())
-        return _direct(target, self._targets[target], model=name.removeprefix(f"{target}/"))
+        return _direct(target, self.targets[target], model=name.removeprefix(f"{target}/"))
 
     def _wildcard(self, name: str) -> str | None:
         prefix, _, rest = name.partition("/")

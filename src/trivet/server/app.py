@@ -8,16 +8,22 @@ decided from the Host header or from a URL other than the path that was routed.
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, NamedTuple
 
-from trivet.errors import AuthError, BadRequestError, TrivetError
+from trivet.errors import AuthError, BadRequestError, TrivetError, UnknownModelError
 from trivet.pipeline import Stages
 from trivet.seams import Random
-from trivet.server.ask import Ask
-from trivet.server.auth import Auth
+from trivet.server import models
+from trivet.server.ask import Ask, InForce, Rules
+from trivet.server.auth import Checks
 from trivet.server.exchange import Exchange
 from trivet.server.head import PRIVATE, send_error, send_json
 from trivet.server.metrics import Metrics
 from trivet.server.openapi import document
+from trivet.server.sharing import Shared
 from trivet.types import Kind
+
+_MODELS = "/v1/models/"
+_ONE_MODEL = f"{_MODELS}{{model}}"
+"""A name may have slashes in it."""
 
 Endpoint = Callable[[Exchange], Awaitable[None]]
 
@@ -52,13 +58,16 @@ class MethodError(TrivetError):
 class App:
     """The edge: what the server calls for each request, over the stages."""
 
-    def __init__(self, stages: Stages, *, auth: Auth, random: Random, max_body_bytes: int) -> None:
-        self._stages, self._auth = stages, auth
-        self.metrics = Metrics()
+    def __init__(
+        self, stages: Stages, *, auth: Checks, random: Random, max_body_bytes: int, shared: Shared | None = None
+    ) -> None:
+        self._auth = auth
+        self._rules = Rules(InForce(stages, max_body_bytes=max_body_bytes))
+        self.metrics, self.shared = Metrics(), shared
 
         def asking(kind: Kind, path: str, words: str) -> Route:
             count = self.metrics.count
-            ask = Ask(kind, stages, auth=auth, random=random, max_body_bytes=max_body_bytes, count=count)
+            ask = Ask(kind, self._rules, auth=auth, random=random, count=count)
             return Route("POST", path, ask, words, "own", kind)
 
         self.routes: Sequence[Route] = (
@@ -66,7 +75,8 @@ class App:
             asking("completions", "/v1/completions", "Go on with a text, the older way."),
             asking("embeddings", "/v1/embeddings", "Make vectors of texts."),
             asking("moderations", "/v1/moderations", "Judge texts by a provider's rules."),
-            Route("GET", "/v1/models", self._models, "List the names that can be asked for."),
+            Route("GET", "/v1/models", self._models, "List the names that can be asked for, and what each is."),
+            Route("GET", _ONE_MODEL, self._model, "Say what is known of one of them."),
             Route("GET", "/healthz", self._healthz, "Say that the process is alive.", auth="public"),
             Route("GET", "/readyz", self._readyz, "Say whether any target can answer.", auth="public"),
             Route("GET", "/metrics", self._metrics, "Give counters for Prometheus."),
@@ -76,9 +86,15 @@ class App:
         for route in self.routes:
             self._by_path.setdefault(route.path, {})[route.method] = route
 
+    def use(self, stages: Stages, *, max_body_bytes: int) -> InForce:
+        """Put another configuration in force for the requests that come from now on; give the one before."""
+        before, self._rules.now = self._rules.now, InForce(stages, max_body_bytes=max_body_bytes)
+        return before
+
     async def __call__(self, exchange: Exchange) -> None:
         """Serve one HTTP exchange."""
-        methods = self._by_path.get(exchange.path, {})
+        path = exchange.path
+        methods = self._by_path.get(path) or self._by_path.get(_ONE_MODEL if path.startswith(_MODELS) else "", {})
         method = exchange.method
         route = methods.get("GET" if method == "HEAD" else method)
         if route is not None and route.auth == "own":
@@ -88,19 +104,19 @@ class App:
             if route is None or route.auth == "key":
                 self._auth.check(exchange.headers)
             if route is None:
-                raise _no_route(exchange.path, methods)
+                raise _no_route(path, methods)
             await route.call(exchange)
         except MethodError as error:
             await send_error(exchange, error, b"allow: %b\r\n" % ", ".join(sorted(methods)).encode(), passed=[])
-        except (AuthError, NotFoundError, BadRequestError) as error:
+        except (AuthError, NotFoundError, BadRequestError, UnknownModelError) as error:
             await send_error(exchange, error, passed=[])
 
     async def _models(self, exchange: Exchange) -> None:
-        known = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "trivet"}
-            for name in self._stages.policies.names()
-        ]
-        await send_json(exchange, 200, {"object": "list", "data": known})
+        await send_json(exchange, 200, {"object": "list", "data": models.listed(self._rules.now.stages)})
+
+    async def _model(self, exchange: Exchange) -> None:
+        name = exchange.path.removeprefix(_MODELS)
+        await send_json(exchange, 200, models.described(name, self._rules.now.stages))
 
     async def _healthz(self, exchange: Exchange) -> None:
         await send_json(exchange, 200, {"status": "ok"})
@@ -112,7 +128,8 @@ class App:
         await send_json(exchange, 200 if ready else 503, {"status": "ready" if ready else "not ready", "targets": told})
 
     async def _metrics(self, exchange: Exchange) -> None:
-        text = self.metrics.text(self._states()).encode()
+        metrics = self.metrics if self.shared is None else self.shared.together(self.metrics)
+        text = metrics.text(self._states()).encode()
         await exchange.answer(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n" + PRIVATE, text)
 
     async def _openapi(self, exchange: Exchange) -> None:
@@ -120,7 +137,7 @@ class App:
         await send_json(exchange, 200, document(known))
 
     def _states(self) -> dict[str, str]:
-        return {name: provider.ready() for name, provider in self._stages.providers.items()}
+        return {name: provider.ready() for name, provider in self._rules.now.stages.providers.items()}
 
 
 def _no_route(path: str, methods: dict[str, Route]) -> TrivetError:

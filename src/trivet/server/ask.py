@@ -15,7 +15,7 @@ from contextlib import aclosing
 from trivet.errors import TrivetError, UpstreamError
 from trivet.pipeline import Stages, Tally, abandon, answer
 from trivet.seams import Random
-from trivet.server.auth import Auth
+from trivet.server.auth import Checks
 from trivet.server.exchange import ClientGoneError, Exchange
 from trivet.server.head import JSON, PRIVATE, send_error
 from trivet.server.told import head, reported
@@ -29,49 +29,74 @@ _JSON = JSON + PRIVATE
 _SSE = b"content-type: text/event-stream; charset=utf-8\r\nx-accel-buffering: no\r\n" + PRIVATE
 
 
+class InForce:
+    """One configuration in force, from its first request to its last."""
+
+    def __init__(self, stages: Stages, *, max_body_bytes: int) -> None:
+        self.stages, self.max_body_bytes = stages, max_body_bytes
+        self.running = 0
+        self._idle: asyncio.Future[None] | None = None
+
+    def ended(self) -> None:
+        """One of its requests is over."""
+        self.running -= 1
+        if not self.running and self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
+
+    async def until_idle(self) -> None:
+        """Wait until none of its requests is running."""
+        if self.running:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
+
+
+class Rules:
+    """Holds the configuration that new requests begin with."""
+
+    def __init__(self, now: InForce) -> None:
+        self.now = now
+
+
 class Ask:
-    """One of them, over the stages."""
+    """One of them."""
 
     def __init__(
-        self,
-        kind: Kind,
-        stages: Stages,
-        *,
-        auth: Auth,
-        random: Random,
-        max_body_bytes: int,
-        count: Callable[[Entry], None],
+        self, kind: Kind, rules: Rules, *, auth: Checks, random: Random, count: Callable[[Entry], None]
     ) -> None:
-        self._kind = kind
-        self._stages, self._auth, self._random = stages, auth, random
-        self._max_body_bytes, self._count = max_body_bytes, count
+        self._kind, self._rules = kind, rules
+        self._auth, self._random, self._count = auth, random, count
 
     async def __call__(self, exchange: Exchange) -> None:
-        """Serve one request."""
-        tally = await self._read(exchange)
+        """Serve one request, to its end by the configuration that it began with."""
+        rules = self._rules.now
+        rules.running += 1
+        tally: Tally | None = None
         try:
+            tally = await self._read(exchange, rules)
             if tally.error is not None:
-                await abandon(tally, self._stages)
+                await abandon(tally, rules.stages)
                 return
             exchange.task = asyncio.current_task()
-            await self._relay(tally, exchange)
+            await self._relay(tally, exchange, rules.stages)
         except asyncio.CancelledError:
             if not exchange.cancelled:
                 raise  # not the client: the server is stopping
         finally:
-            if tally.entry is not None:
+            rules.ended()
+            if tally is not None and tally.entry is not None:
                 self._count(tally.entry)
 
-    async def _read(self, exchange: Exchange) -> Tally:
+    async def _read(self, exchange: Exchange, rules: InForce) -> Tally:
         """Make a tally of whatever came: what cannot be read becomes a refusal with an Entry of its own."""
-        clock = self._stages.clock
+        clock = rules.stages.clock
         began_ns, at_ns = clock.mono_ns(), clock.now_ns()
         id_ = new_id(at_ns, self._random)
         tenant = key_id = ""
         try:
             tenant, key_id = self._auth.check(exchange.headers)
             auth_ns = clock.mono_ns() - began_ns
-            body = await exchange.body(self._max_body_bytes)
+            body = await exchange.body(rules.max_body_bytes)
             request = read_request(
                 body, exchange.headers, id=id_, tenant=tenant, key_id=key_id, at_ns=at_ns, kind=self._kind
             )
@@ -87,10 +112,10 @@ class Ask:
                 tally.error = asyncio.CancelledError()
             return tally
 
-    async def _relay(self, tally: Tally, exchange: Exchange) -> None:
+    async def _relay(self, tally: Tally, exchange: Exchange, stages: Stages) -> None:
         """Answer; an error before the first chunk has its own status, one after it ends the stream with its words."""
         try:
-            async with aclosing(answer(tally, self._stages)) as chunks:
+            async with aclosing(answer(tally, stages)) as chunks:
                 first = await anext(chunks)
                 if tally.request.stream:
                     await _stream(tally, first, chunks, exchange)

@@ -6,6 +6,7 @@ another site is refused, since it could spend money from inside the machine.
 """
 
 from collections.abc import Iterable
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from trivet.errors import AuthError
@@ -18,6 +19,14 @@ _OWN_ORIGINS = frozenset({"localhost", "127.0.0.1", "::1"})
 _MAX_KEY_BYTES = 512
 _KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 """OpenAI's, Anthropic's and Azure's."""
+
+
+class Checks(Protocol):
+    """Says who asks."""
+
+    def check(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
+        """Give the tenant and the key's id. Raises AuthError."""
+        ...
 
 
 class Auth:

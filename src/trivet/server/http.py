@@ -1,7 +1,7 @@
 """A small HTTP/1.1 server: the twin of `upstream/http.py`, written with the same care.
 
 Not here: what is answered (`server/app.py`), how bytes are read as requests (`server/reader.py`) and answers framed
-(`server/exchange.py`), signals and the listening socket (`server/run.py`), TLS, HTTP/2, web sockets, compression.
+(`server/exchange.py`), signals, certificates and the socket (`server/run.py`), HTTP/2, web sockets, compression.
 
     Server  ->  _Connection  ->  Reader  ->  Exchange  ->  the app  ->  one write
 
@@ -18,6 +18,7 @@ Source: RFC 9112.
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import Any, NamedTuple, cast
@@ -79,10 +80,10 @@ class Server:
         self._date, self._date_due = b"", -1.0
         self._written: list[_Connection] = []  # in this turn of the loop
 
-    async def start(self, sock: socket.socket) -> None:
+    async def start(self, sock: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
         """Answer connections from now on. The socket is ours to close."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(lambda: _Connection(self), sock=sock, backlog=BACKLOG)
+        self._listener = await loop.create_server(lambda: _Connection(self), sock=sock, backlog=BACKLOG, ssl=tls)
 
     async def stop(self, grace_s: float) -> None:
         """Take no new request, let running ones end within `grace_s`, cancel the rest; nothing is open after it."""

@@ -6,6 +6,9 @@ policy, target, status, cache). Invariant: every number is added up from Entries
 
 from bisect import bisect_left
 from collections import Counter
+from typing import Any
+
+import msgspec
 
 from trivet.types import Entry
 
@@ -17,6 +20,7 @@ _MAX_SERIES = 2000
 """Names of wildcard policies come from the configuration, so this is never met in earnest; it bounds memory."""
 
 Labels = tuple[str, ...]
+_encode, _decode = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
 class Series:
@@ -70,12 +74,24 @@ class Series:
             self.added_ns += added_ns
             self.added_counts[bisect_left(_BOUNDS_NS, added_ns)] += 1
 
+    def merge(self, other: "Series") -> None:
+        """Add what another process counted under the same labels."""
+        for name in self.__slots__:
+            mine, its = getattr(self, name), getattr(other, name)
+            if isinstance(mine, Counter):
+                mine.update(its)
+            else:
+                added = [x + y for x, y in zip(mine, its, strict=True)] if isinstance(mine, list) else mine + its
+                setattr(self, name, added)
+
 
 class Metrics:
     """All numbers of one process; `count` is called once for each Entry."""
 
     def __init__(self) -> None:
         self._series: dict[Labels, Series] = {}
+        self.reloads: Counter[str] = Counter(ok=0, refused=0)
+        """Of the configuration, by result."""
 
     @property
     def requests(self) -> int:
@@ -92,6 +108,35 @@ class Metrics:
                 key = ("(other)", "(other)", outcome.status, "(other)")
             series = self._series.setdefault(key, Series())
         series.add(entry)
+
+    def merge(self, other: "Metrics") -> None:
+        """Add what another process counted."""
+        self.reloads.update(other.reloads)
+        for labels, series in other._series.items():  # noqa: SLF001  # of this class
+            self._series.setdefault(labels, Series()).merge(series)
+
+    def dump(self) -> bytes:
+        """Write all numbers down."""
+        every = self._series.items()
+        rows = [(labels, _plain([getattr(series, name) for name in Series.__slots__])) for labels, series in every]
+        return _encode((self.reloads, rows))
+
+    @classmethod
+    def load(cls, dumped: bytes) -> "Metrics":
+        """Read what `dump` wrote. Raises msgspec.DecodeError, ValueError: it is something else."""
+        metrics = cls()
+        try:
+            reloads, rows = _decode(dumped)
+            metrics.reloads = Counter(reloads)
+            for labels, values in rows:
+                series = metrics._series[tuple(labels)] = Series()
+                for name, value in zip(Series.__slots__, values, strict=True):
+                    kind = type(getattr(series, name))
+                    known = {tuple(key): n for key, n in value} if name == "attempts" else value
+                    setattr(series, name, kind(known))
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"these are no metrics: {error}") from error
+        return metrics
 
     def text(self, ready: dict[str, str]) -> str:
         """Write everything in Prometheus's text format (version 0.0.4)."""
@@ -126,9 +171,16 @@ class Metrics:
         _histogram(lines, "trivet_ttft_seconds", "Arrival to first content handed on.", by_time, ttft)
         _histogram(lines, "trivet_request_seconds", "Arrival to settled.", by_time, total)
         _histogram(lines, "trivet_added_seconds", "Arrival to settled, less the time of targets.", ("policy",), added)
+        reloads: Counter[Labels] = Counter({(result,): count for result, count in self.reloads.items()})
+        _counter(lines, "trivet_reloads_total", "Times the configuration was read again.", ("result",), reloads)
         up: Counter[Labels] = Counter({(target,): int(not why) for target, why in ready.items()})
         _gauge(lines, "trivet_target_ready", "Whether the target can be asked.", ("target",), up)
         return "\n".join(lines) + "\n"
+
+
+def _plain(values: list[Any]) -> list[Any]:
+    """Keys of a counter may be tuples, which msgpack writes as keys of no map."""
+    return [list(v.items()) if isinstance(v, Counter) and any(isinstance(k, tuple) for k in v) else v for v in values]
 
 
 class Histogram:

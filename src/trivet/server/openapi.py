@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from trivet import __version__
 from trivet.types import Kind
+from trivet.version import VERSION
 from trivet.wire.request import BODIES
 
 _ERROR = {
@@ -49,7 +49,7 @@ def _body(kind: Kind) -> dict[str, Any]:
 
 
 def _operation(method: str, path: str, words: str, *, needs_key: bool, kind: Kind | None) -> dict[str, Any]:
-    name = f"{method.lower()}_{path.strip('/').replace('/', '_').replace('.', '_')}"
+    name = f"{method.lower()}_{path.strip('/').replace('/', '_').replace('.', '_').strip('{}')}"
     failed = {"description": "An error in OpenAI's shape.", "content": {"application/json": {"schema": _ERROR}}}
     operation: dict[str, Any] = {
         "operationId": name,
@@ -57,6 +57,9 @@ def _operation(method: str, path: str, words: str, *, needs_key: bool, kind: Kin
         "security": [{"key": []}] if needs_key else [],
         "responses": {"200": {"description": "As it says."}, "default": failed},
     }
+    if "{" in path:
+        name = path.partition("{")[2].partition("}")[0]
+        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
     if kind is not None:
         content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{BODIES[kind].__name__}"}}}
         operation["requestBody"] = {"required": True, "content": content}
@@ -70,7 +73,7 @@ def document(routes: Sequence[tuple[str, str, str, bool, Kind | None]]) -> dict[
         paths.setdefault(path, {})[method.lower()] = _operation(method, path, words, needs_key=needs_key, kind=kind)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Trivet", "version": __version__},
+        "info": {"title": "Trivet", "version": VERSION},
         "paths": paths,
         "components": {
             "schemas": {body.__name__: _body(kind) for kind, body in BODIES.items()},

@@ -1,30 +1,35 @@
 """One process that serves: the socket, the signals, the start and the end.
 
 Not here: routes (`server/app.py`), HTTP (`server/http.py`). Invariants: without a key only loopback is bound; the end
-is orderly: no new connections, running answers get `GRACE_S`, then everything that was opened is closed.
+is orderly: no new connections, running answers get their grace, then everything that was opened is closed.
 """
 
 import asyncio
 import ipaddress
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 
+from trivet.config import ClientTimeouts, ServerSettings, TlsSettings, seconds
 from trivet.errors import ConfigError, LedgerError
 from trivet.ledger.keys import KeyRing
 from trivet.server.app import App
-from trivet.server.http import BACKLOG, Server
-
-GRACE_S = 10
-"""How long running answers may go on after SIGTERM: as long as container runtimes wait by default before SIGKILL."""
+from trivet.server.http import BACKLOG, Server, Times
+from trivet.server.reload import Reload
 
 KEYS_EVERY_S = 0.5
 """A revoked key stops working within this time (P18 of the promises: at most one second)."""
 
 
-def bind(host: str, port: int, *, has_keys: bool) -> socket.socket:
+def bind(host: str, port: int, *, has_keys: bool, shared: bool = False, listen: bool = True) -> socket.socket:
     """Open the listening socket, with TCP_NODELAY inherited by every connection.
+
+    Args:
+        shared: other processes of this user may listen on the same port, and the kernel shares connections out.
+        listen: without, the port is only held.
 
     Raises:
         ConfigError: the address is not loopback while there is no key, is not ours, or is taken.
@@ -39,8 +44,11 @@ def bind(host: str, port: int, *, has_keys: bool) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
-        sock.listen(BACKLOG)
+        if listen:
+            sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise ConfigError(
@@ -58,47 +66,91 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def url(sock: socket.socket) -> str:
+def url(sock: socket.socket, *, tls: bool = False) -> str:
     """Say where a listening socket is reached."""
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 async def serve(
-    app: App, sock: socket.socket, *, ring: KeyRing, listening: Callable[[], None], tell: Callable[[str], None]
+    app: App,
+    sock: socket.socket,
+    *,
+    ring: KeyRing,
+    settings: ServerSettings,
+    reload: Reload | None,
+    listening: Callable[[], None],
+    tell: Callable[[str], None],
 ) -> None:
-    """Serve until SIGINT or SIGTERM; `listening` is called once connections are answered.
+    """Serve until SIGINT or SIGTERM; `listening` is called once connections are answered. SIGHUP reloads.
 
-    The first signal lets running answers end within `GRACE_S`; a second one cancels them.
+    The first signal lets running answers end within the grace of the settings; a second one cancels them.
+
+    Raises:
+        ConfigError: the certificate cannot be used.
     """
-    server, asked = Server(app), asyncio.Event()
+    times, tls = settings.timeouts, settings.tls
+    server, asked = Server(app, times=client_times(times)), asyncio.Event()
+    context = certificate(tls) if tls is not None else None
+    if reload is not None and tls is not None and context is not None:
+        reload.beside = lambda: load_certificate(context, tls)
 
     def signalled() -> None:
         if asked.is_set():
             server.cut()
         asked.set()
 
-    refreshing = asyncio.ensure_future(_refresh(ring, tell))
-    with _signals(signalled):
+    beside = [asyncio.ensure_future(_refresh(ring, tell))]
+    if app.shared is not None:
+        beside.append(asyncio.ensure_future(app.shared.keep_writing(app.metrics)))
+    if reload is not None:
+        beside.append(asyncio.ensure_future(reload.watch()))
+    with _signals(signalled, hup=reload.ask if reload is not None else None):
         try:
-            await server.start(sock)
+            await server.start(sock, tls=context)
             listening()
             await asked.wait()
         finally:
-            await server.stop(GRACE_S)
-            refreshing.cancel()
+            await server.stop(seconds(times.grace))
+            for task in beside:
+                task.cancel()
+
+
+def client_times(timeouts: ClientTimeouts) -> Times:
+    """Say how long clients may take."""
+    return Times(head_s=seconds(timeouts.head), idle_s=seconds(timeouts.idle), stall_s=seconds(timeouts.stall))
+
+
+def certificate(tls: TlsSettings) -> ssl.SSLContext:
+    """Make the context for a certificate. Raises ConfigError."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["http/1.1"])
+    load_certificate(context, tls)
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, tls: TlsSettings) -> None:
+    """Read a certificate, for the connections that come from now on. Raises ConfigError."""
+    try:
+        context.load_cert_chain(Path(tls.cert).expanduser(), Path(tls.key).expanduser())
+    except (OSError, ssl.SSLError) as error:
+        why = error.strerror or error
+        raise ConfigError(f"server.tls: {tls.cert} with {tls.key} cannot be used: {why}.") from error
 
 
 @contextmanager
-def _signals(call: Callable[[], None]) -> Generator[None, None, None]:
+def _signals(call: Callable[[], None], *, hup: Callable[[], None] | None) -> Generator[None, None, None]:
     """Have the signals that ask for an end; without the first of them the process would end in the middle of things."""
-    loop, kinds = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
-    for kind in kinds:
-        loop.add_signal_handler(kind, call)
+    loop, calls = asyncio.get_running_loop(), {signal.SIGINT: call, signal.SIGTERM: call}
+    if hup is not None:
+        calls[signal.SIGHUP] = hup
+    for kind, called in calls.items():
+        loop.add_signal_handler(kind, called)
     try:
         yield
     finally:
-        for kind in kinds:
+        for kind in calls:
             loop.remove_signal_handler(kind)
 
 

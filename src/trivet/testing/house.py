@@ -14,8 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from trivet.build import SystemClock
 from trivet.cache.exact import Exact
-from trivet.cli.build import SystemClock
 from trivet.config import Settings, parse
 from trivet.ledger.keys import FILE, KeyRing
 from trivet.ledger.prices import Prices
@@ -26,7 +26,7 @@ from trivet.seams import Clock, Dialer, Kit, Provider, Random, Store, Turns, loa
 from trivet.server.app import App
 from trivet.server.auth import Auth
 from trivet.server.http import Server
-from trivet.server.run import GRACE_S, bind, url
+from trivet.server.run import bind, url
 from trivet.testing.memory import Memory
 from trivet.upstream.http import dial
 
@@ -113,6 +113,6 @@ async def house(
             try:
                 yield Gateway(url(sock), app, built, store)
             finally:
-                await server.stop(GRACE_S)
+                await server.stop(10)
         ring.close()
         await store.aclose()

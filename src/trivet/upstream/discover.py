@@ -1,7 +1,7 @@
 """What answers already: engines on this machine, keys in the environment; and the settings that follow from them.
 
 For starting with no file at all, and for `trivet doctor`. Not here: whether a key is any good (nothing leaves the
-machine: only loopback is asked) and calling what was found (`openai.py`, `embedded.py`).
+machine: only loopback is asked) and calling what was found (`openai.py`, `anthropic.py`, `embedded.py`).
 Invariant: an engine is known by how it answers, never by its port, so that Trivet cannot take itself for one.
 """
 
@@ -38,10 +38,16 @@ class Found(NamedTuple):
 _KEYS = (
     Found("openai", "https://api.openai.com/v1", key="env:OPENAI_API_KEY"),
     Found("anthropic", "https://api.anthropic.com/v1", key="env:ANTHROPIC_API_KEY"),
-    Found("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", key="env:GEMINI_API_KEY"),
+    Found("gemini", "https://generativelanguage.googleapis.com/v1beta", key="env:GEMINI_API_KEY"),
     Found("openrouter", "https://openrouter.ai/api/v1", key="env:OPENROUTER_API_KEY"),
 )
-"""All four speak OpenAI's protocol at these addresses."""
+"""All speak OpenAI's protocol at these addresses, but for those with modules of their own."""
+
+_NATIVE = frozenset({
+    "anthropic",
+    "gemini",
+})  # fmt: skip
+"""Spoken to in their own language."""
 
 
 def keys(env: Mapping[str, str]) -> list[Found]:
@@ -132,7 +138,8 @@ def settings_from(found: Iterable[Found]) -> Settings:
 
 
 def _provider(found: Found) -> TargetSettings:
-    return TargetSettings(provider="openai", base_url=found.base_url, api_key=found.key, name=found.kind)
+    provider = found.kind if found.kind in _NATIVE else "openai"
+    return TargetSettings(provider=provider, base_url=found.base_url, api_key=found.key, name=found.kind)
 
 
 def _name(model: str, *, taken: Iterable[str]) -> str:

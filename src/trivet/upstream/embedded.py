@@ -45,6 +45,9 @@ class Embedded:
         # Who is over this waits here, where it costs nothing, so that the child always has a thread for /health.
         self._room = asyncio.Semaphore(HTTP_THREADS // 2)
 
+    kinds = frozenset({"chat", "completions"})
+    """What can be asked for: the child makes no embeddings."""
+
     async def start(self) -> None:
         """Fetch and load the model in the background."""
         if find_spec("xllamacpp") is None:

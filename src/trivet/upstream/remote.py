@@ -111,7 +111,7 @@ class Remote:
         secrets = [(secret.reveal().encode(), str(secret).encode()) for secret in ([key] if key else []) + own]
         self._secrets = sorted(secrets, key=lambda pair: -len(pair[0]))  # one may be a part of another
         self._place = _place(base_url, [*headers, *target.headers.items()])
-        self._ours = frozenset(name.lower().encode("latin-1") for name in target.headers)
+        self._ours = frozenset(name.lower().encode("latin-1") for name, _ in [*headers, *target.headers.items()])
         times = target.timeouts
         self._pool = Pool(
             self._place.origin,
@@ -122,6 +122,11 @@ class Remote:
             first_byte_s=seconds(times.first_byte),
             idle_s=seconds(times.idle),
         )
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What can be asked for."""
+        return self._dialect.kinds
 
     async def start(self) -> None:
         """Nothing to do: connections are opened when they are needed."""
@@ -200,10 +205,11 @@ class Remote:
         body = self._clean(await reply.read_all(MAX_ERROR_BYTES))  # before it is cut short
         name = self._target.name
         headers = self._passed_on(reply)
-        again = status not in _THE_REQUESTS_FAULT
         if not 400 <= status <= 599:
             return UpstreamError(f"Target {name!r} answered with status {status}, which is no answer and no error.")
         told = self._dialect.refusal(body)
+        # A key or an account at fault is not the request's fault, whatever the status says: another target may answer.
+        again = status not in _THE_REQUESTS_FAULT or (told is not None and told.whose == "operator")
         words = str(told) if told else body[:500].decode("utf-8", "replace").strip()
         code = told.code if told else "upstream_error"
         kept = f"Target {name!r} answered {status} ({code})."
@@ -216,6 +222,7 @@ class Remote:
             again=again,
             spent=False,
             kept=kept,
+            retry_after_s=told.retry_after_s if told else None,
         )
 
     def _clean(self, said: bytes) -> bytes:

@@ -87,7 +87,7 @@ MAX_MEMBERS = 1000
 _STAYS_HERE = frozenset(
     b"host content-length content-type content-encoding accept accept-encoding accept-language authorization cookie "
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
-    b"upgrade expect forwarded via x-real-ip x-api-key api-key origin referer".split()
+    b"upgrade expect forwarded via x-real-ip x-api-key x-goog-api-key api-key origin referer".split()
 )
 """Hop-by-hop (RFC 9110, 7.6.1), about our own connection, or a credential: never passed on."""
 

@@ -58,4 +58,24 @@ def test_the_place_of_a_key_is_the_one_that_the_gateway_takes() -> None:
     assert found.words == "env:OPENAI_API_KEY holds one"
     assert check(OPENAI, api_key="", base_url="http://127.0.0.1:8000/v1") == []
     target = parse('[targets.a]\nprovider = "ollama"\n', source="t").targets["a"]
-    assert (place(target), address(target)) == ("", "http://127.0.0.1:11434/v1")
+    assert (place(target, {}), address(target)) == ("", "http://127.0.0.1:11434/v1")
+
+
+@pytest.mark.parametrize(
+    ("base_url", "found", "key"),
+    [
+        ("", "https://api.anthropic.com/v1", "env:ANTHROPIC_API_KEY"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1", ""),
+    ],
+)
+def test_anthropic_is_where_the_gateway_asks_it(base_url: str, found: str, key: str) -> None:
+    text = f'[targets.a]\nprovider = "anthropic"\nbase_url = "{base_url}"\n'
+    target = parse(text, source="t").targets["a"]
+    assert (address(target), place(target, {})) == (found, key)
+
+
+def test_a_gemini_target_has_one_of_two_usual_keys_and_its_own_address() -> None:
+    target = parse('[targets.g]\nprovider = "gemini"\n', source="t").targets["g"]
+    assert place(target, {}) == "env:GEMINI_API_KEY"
+    assert place(target, {"GOOGLE_API_KEY": "k"}) == "env:GOOGLE_API_KEY"
+    assert address(target) == "https://generativelanguage.googleapis.com/v1beta"

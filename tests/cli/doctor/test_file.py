@@ -53,3 +53,9 @@ async def test_a_key_in_the_environment_that_no_target_uses_is_offered(home: Pat
     assert check.words == "OPENROUTER_API_KEY is set, and no target uses it. Add to trivet.toml:"
     assert 'api_key = "env:OPENROUTER_API_KEY"' in check.fix
     assert KEY not in str(check)
+
+
+@pytest.mark.anyio
+async def test_a_key_that_a_target_uses_is_not_offered(home: Path) -> None:
+    settings = parse('[targets.claude]\nprovider = "anthropic"\n', source="t")
+    assert not [c for c in await found_checks(settings, {"ANTHROPIC_API_KEY": KEY}) if "ANTHROPIC" in c.words]

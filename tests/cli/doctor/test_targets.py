@@ -1,14 +1,17 @@
 """Targets that are asked for their lists of models, on real ports."""
 
+import json
 import socket
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Upstream
+from tests.upstream.gemini_kit import Reply, scripted
 from trivet.cli.doctor.clock import witness_checks
 from trivet.cli.doctor.targets import price_checks, reach, whose_place
 from trivet.config import Settings, parse
+from trivet.upstream.anthropic import VERSION
 
 KEY = "sk-proj-Zx81mQd0v7Yt2Lk9"  # made up
 
@@ -24,6 +27,33 @@ async def test_a_target_gets_its_key_and_its_headers_as_the_gateway_sends_them(u
     assert answers["one"].check.words.endswith("answers and has m-1")
     ((path, headers),) = upstream.seen
     assert (path, headers["authorization"], headers["x-team"]) == ("/v1/models", f"Bearer {KEY}", "search")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("end", "more", "version"), [("", "", VERSION), ("/v1", 'anthropic-version = "2"', "2")])
+async def test_anthropic_is_asked_in_its_own_way(upstream: Upstream, end: str, more: str, version: str) -> None:
+    url = upstream.url.removesuffix("/v1") + end
+    text = f'[targets.one]\nprovider = "anthropic"\nmodel = "m-1"\nbase_url = "{url}"\napi_key = "env:K"\n'
+    answers = await reach(parse(f"{text}headers = {{ {more} }}\n", source="t"), {"K": KEY})
+    assert answers["one"].check.words.endswith("answers and has m-1")
+    ((path, headers),) = upstream.seen
+    assert (path, headers["x-api-key"], headers["anthropic-version"]) == ("/v1/models", KEY, version)
+    assert "authorization" not in headers
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("status", "state"), [(200, "ok"), (400, "bad")])
+async def test_gemini_is_asked_in_its_own_way(status: int, state: str) -> None:
+    names = [{"name": "models/gemini-2.5-flash"}, {"name": "models/gemini-2.5-pro"}, {"name": 7}]
+    async with scripted(lambda asked: Reply([json.dumps({"models": names}).encode()], status=status)) as server:
+        section = f'[targets.g]\nprovider = "gemini"\nmodel = "gemini-2.5-flash"\nbase_url = "{server.url}/v1beta"\n'
+        answers = await reach(parse(f'{section}api_key = "env:G"\n', source="t"), {"G": KEY})
+    (asked,) = server.requests
+    assert (asked.path, asked.headers["x-goog-api-key"]) == ("/v1beta/models?pageSize=1000", KEY)
+    assert "authorization" not in asked.headers
+    check = answers["g"].check
+    assert check.state == state
+    assert check.words.endswith("has gemini-2.5-flash" if status == 200 else "refuses the key")
 
 
 @pytest.mark.anyio

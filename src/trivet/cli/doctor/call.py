@@ -12,7 +12,7 @@ from contextlib import aclosing
 import click
 import msgspec
 
-from trivet.cli import build
+from trivet import build
 from trivet.cli.doctor.check import Check, Whose, bad, ok, warn
 from trivet.cli.doctor.credentials import address
 from trivet.cli.doctor.targets import whose_place

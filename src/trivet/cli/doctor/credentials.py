@@ -12,6 +12,7 @@ from trivet.cli.doctor.check import Check, bad, ok, warn
 from trivet.config import Secret, Settings, TargetSettings, secret
 from trivet.errors import ConfigError
 from trivet.ledger.keys import PREFIX as TRIVETS_OWN
+from trivet.upstream import anthropic, gemini
 from trivet.upstream.openai import BASE_URLS, KEYS
 
 _BEGINNINGS: Mapping[str, str] = {
@@ -26,20 +27,25 @@ _SHORTEST = 20  # the keys of every provider above have 40 characters and more
 _PLACEHOLDER = re.compile(r"(?i)your|change.?me|placeholder|example|dummy|xxxx|\.\.\.|<|>|\*\*\*")
 
 
-def place(target: TargetSettings) -> str:
-    """Say where the key of a target is, as `build` in `upstream/openai.py` decides it; "" where none is sent."""
-    return target.api_key or ("" if target.base_url else KEYS.get(target.provider, ""))
+def place(target: TargetSettings, env: Mapping[str, str]) -> str:
+    """Say where the key of a target is, as `build` of its provider decides it; "" where none is sent."""
+    if target.provider == "gemini" and not (target.api_key or target.base_url):
+        return gemini.usual_key(env)
+    keys = {**KEYS, "anthropic": anthropic.KEY}
+    return target.api_key or ("" if target.base_url else keys.get(target.provider, ""))
 
 
 def address(target: TargetSettings) -> str:
     """Say where a target is; "" for one that Trivet runs itself."""
-    return target.base_url or BASE_URLS.get(target.provider, "")
+    if target.provider == "anthropic":
+        return anthropic.place(target.base_url)
+    return target.base_url or {**BASE_URLS, "gemini": gemini.BASE_URL}.get(target.provider, "")
 
 
 def credential_checks(settings: Settings, env: Mapping[str, str]) -> Iterator[Check]:
     """Look at the key of every target that has one."""
     for name, target in settings.targets.items():
-        where = place(target)
+        where = place(target, env)
         if where:
             yield _check(f"key of {name}", where, urlsplit(address(target)).hostname or "", env)
 

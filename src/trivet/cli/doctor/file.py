@@ -13,10 +13,10 @@ import msgspec
 
 from trivet.cli import offers
 from trivet.cli.doctor.check import Check, bad, ok, warn
+from trivet.cli.doctor.credentials import address
 from trivet.config import Settings, load
 from trivet.errors import ConfigError
 from trivet.upstream import discover
-from trivet.upstream.openai import BASE_URLS
 
 
 def python_check() -> Check:
@@ -55,7 +55,7 @@ async def found_checks(settings: Settings | None, env: Mapping[str, str]) -> lis
     """Offer engines that answer and keys that are set, where no target uses them yet, as TOML to paste."""
     if settings is None:
         return []
-    used = {t.base_url.rstrip("/") or BASE_URLS.get(t.provider, "") for t in settings.targets.values()}
+    used = {address(target).rstrip("/") for target in settings.targets.values()}
     found = discover.keys(env) + await discover.engines()
     checks = []
     for one in found:

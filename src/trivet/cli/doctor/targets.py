@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from trivet.cli import build
+from trivet import build
 from trivet.cli.doctor.check import Check, Whose, bad, ok, warn
 from trivet.cli.doctor.credentials import address, place
 from trivet.cli.text import clean
@@ -21,11 +21,14 @@ from trivet.config import Secret, Settings, TargetSettings, secret
 from trivet.errors import ConfigError
 from trivet.ledger.prices import Prices
 from trivet.types import Usage
+from trivet.upstream import anthropic
 from trivet.upstream.connection import HttpError, Origin
 from trivet.upstream.http import Pool, dial, tls_context
 
 _REACH_S = 5.0  # TLS to another continent takes under 1 s
 _MAX_LIST_BYTES = 8_000_000
+_KEY_HEADERS = {"azure": "api-key:", "gemini": "x-goog-api-key:"}
+_LISTS = {"gemini": "models?pageSize=1000"}  # it gives 50 at a time where it is not asked for more
 
 
 class Answered(NamedTuple):
@@ -53,7 +56,7 @@ async def reach(settings: Settings, env: Mapping[str, str]) -> dict[str, Answere
 async def _reach(name: str, target: TargetSettings, env: Mapping[str, str]) -> Answered:
     what, url = f"target {name}", address(target)
     try:
-        key = secret(place(target), env)
+        key = secret(place(target, env), env)
     except ConfigError as error:
         return Answered(bad(what, f"not asked: {error}", f"Put a key where `targets.{name}.api_key` points."))
     try:
@@ -77,7 +80,7 @@ def whose_place(url: str) -> Whose:
 
 def _judge(what: str, name: str, target: TargetSettings, reply: _Reply, *, has_key: bool) -> Check:
     url = address(target)
-    if reply.status in (401, 403):
+    if reply.status in (401, 403) or (reply.status == 400 and target.provider == "gemini"):  # Google's for a bad key
         fix = f"Put a good key where `targets.{name}.api_key` points." if has_key else f"Set `targets.{name}.api_key`."
         return bad(what, f"{url} answers, and refuses {'the key' if has_key else 'without a key'}", fix)
     if reply.status >= 500:
@@ -94,12 +97,14 @@ async def _models(url: str, target: TargetSettings, key: Secret | None) -> _Repl
     address = urlsplit(url)
     secure = address.scheme == "https"
     origin = Origin("https" if secure else "http", address.hostname or "", address.port or (443 if secure else 80))
-    lines = [f"GET {address.path.rstrip('/')}/models{'?' if address.query else ''}{address.query} HTTP/1.1"]
+    path = f"{address.path.rstrip('/')}/{_LISTS.get(target.provider, 'models')}"
+    query = f"{'&' if '?' in path else '?'}{address.query}" if address.query else ""
+    lines = [f"GET {path}{query} HTTP/1.1"]
     lines += [f"host: {address.netloc}", "accept: application/json", "accept-encoding: identity"]
-    if key is not None:
-        lines.append(
-            f"api-key: {key.reveal()}" if target.provider == "azure" else f"authorization: Bearer {key.reveal()}"
-        )
+    if target.provider == "anthropic":
+        lines += [f"{name}: {value}" for name, value in anthropic.headers(target, key)]
+    elif key is not None:
+        lines.append(f"{_KEY_HEADERS.get(target.provider, 'authorization: Bearer')} {key.reveal()}")
     lines += [f"{name}: {value}" for name, value in target.headers.items()]
     pool = Pool(
         origin,
@@ -124,8 +129,11 @@ def _ids(body: bytes) -> set[str]:
         listed: Any = msgspec.json.decode(body)
     except msgspec.DecodeError:
         return set()
-    models = listed.get("data") if isinstance(listed, dict) else None
-    return {m["id"] for m in models or () if isinstance(m, dict) and isinstance(m.get("id"), str)}
+    if not isinstance(listed, dict):
+        return set()
+    models = [m for m in listed.get("data") or listed.get("models") or () if isinstance(m, dict)]
+    names = [m.get("id") or m.get("name") for m in models]
+    return {name.removeprefix("models/") for name in names if isinstance(name, str)}  # Gemini's are models/NAME
 
 
 def price_checks(settings: Settings) -> list[Check]:

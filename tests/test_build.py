@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trivet.cli.build import SystemClock, SystemRandom, kit, stages
+from trivet.build import SystemClock, SystemRandom, kit, stages
 from trivet.config import Settings, parse
 from trivet.errors import ConfigError, LedgerError
 from trivet.ledger.sqlite import SqliteStore

@@ -1,0 +1,189 @@
+"""From a file, or what is here, to settings, and from those to stages: everything is built once, and handed on.
+
+Not here: what any stage does. Built-ins come through the same entry points as a plugin's.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from trivet.config import Settings, TargetSettings, home, models_folder
+from trivet.config import load as read_settings
+from trivet.errors import ConfigError
+from trivet.ledger.prices import Prices
+from trivet.pipeline import Stages
+from trivet.routing.policies import Policies
+from trivet.seams import Cache, Kit, Provider, Store, Turns, load
+from trivet.upstream import discover
+from trivet.upstream.http import dial
+
+
+class SystemRandom:
+    """The operating system's randomness, fetched a page at a time: a system call for each request id costs more."""
+
+    def __init__(self) -> None:
+        self._page, self._at = b"", 0
+
+    def getrandbits(self, k: int, /) -> int:
+        """Give k bits, at most 1024, that nobody can guess."""
+        size = (k + 7) // 8
+        if len(self._page) < self._at + size:
+            self._page, self._at = os.urandom(4096), 0
+        at, self._at = self._at, self._at + size
+        return int.from_bytes(self._page[at : at + size]) >> (size * 8 - k)
+
+    def random(self) -> float:
+        """Give a float in [0, 1)."""
+        return self.getrandbits(53) / (1 << 53)
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    now_ns = staticmethod(time.time_ns)
+    mono_ns = staticmethod(time.monotonic_ns)
+
+
+async def settings_or_found(config: Path | None, env: Mapping[str, str]) -> Settings:
+    """Read the file; without one, use the keys and engines that are here, or else the embedded models."""
+    settings = read_settings(config, env)
+    if settings.targets:
+        return settings
+    found = discover.keys(env) + await discover.engines()
+    pool = discover.settings_from(found)
+    return msgspec.structs.replace(settings, targets=pool.targets, policies=pool.policies, aliases=pool.aliases)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Say how to make the loop that serves best here; None: the standard library's."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return None
+    return cast("Callable[[], asyncio.AbstractEventLoop]", uvloop.new_event_loop)
+
+
+def kit(settings: Settings, env: Mapping[str, str], *, tell: Callable[[str], None]) -> Kit:
+    """Gather what stages need from outside; makes the home folder, readable by its owner alone."""
+    folder = home(env)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot make {folder}: {error.strerror or error}. Set TRIVET_HOME to a folder that you can write to."
+        ) from error
+    return Kit(
+        clock=SystemClock(),
+        random=SystemRandom(),
+        dial=dial,
+        home=folder,
+        models=models_folder(settings, env),
+        tell=tell,
+        turns=Turns(),
+    )
+
+
+class Builder:
+    """Builds stages for one configuration after another; what did not change goes on from one to the next.
+
+    So a reload keeps the ledger and its journal, the cache with its answers, open connections, and models that have
+    loaded. Close it at the end.
+    """
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._settings: Settings | None = None
+        self._store: Store | None = None
+        self._cache: Cache | None = None
+        self._prices: Prices | None = None
+        self._providers: dict[str, Provider] = {}
+        self._old: list[Cache | Provider] = []
+
+    async def build(self, settings: Settings) -> Stages:
+        """Build every stage, and start what is new.
+
+        Raises:
+            ConfigError: a plugin that is named is not there, or cannot be built from its settings; or the ledger is
+                another. Then all is as it was.
+            LedgerError: the ledger cannot be opened.
+        """
+        before, kit = self._settings, self._kit
+        if before is not None and before.ledger != settings.ledger:
+            raise ConfigError("`[ledger]` is another: that takes a restart.")
+        routes = {"fixed"} | {policy.route for policy in settings.policies.values()}
+        routers = {name: load("trivet.router", name)(settings, kit) for name in sorted(routes)}
+        async with AsyncExitStack() as fresh:
+            if self._store is None:
+                store: Store = load("trivet.store", settings.ledger.store)(settings.ledger, kit)
+                fresh.push_async_callback(store.aclose)
+            else:
+                store = self._store
+            if before is None or self._cache is None or before.cache != settings.cache:
+                cache: Cache = load("trivet.cache", settings.cache.kind)(settings.cache, kit)
+                fresh.push_async_callback(cache.aclose)
+            else:
+                cache = self._cache
+            providers: dict[str, Provider] = {}
+            for name, target in settings.targets.items():
+                if before is not None and before.targets.get(name) == target and not _in_file(target):
+                    providers[name] = self._providers[name]
+                    continue
+                providers[name] = provider = load("trivet.provider", target.provider)(target, kit)
+                fresh.push_async_callback(provider.aclose)
+            prices = Prices(settings.targets)
+            prices.warm()
+            if self._prices is not None:
+                prices.follow(self._prices)
+            fresh.pop_all()  # nothing can fail any more: they are ours now
+        self._old += [old for name, old in self._providers.items() if providers.get(name) is not old]
+        if self._cache is not None and self._cache is not cache:
+            self._old.append(self._cache)
+        new = [provider for name, provider in providers.items() if self._providers.get(name) is not provider]
+        self._settings, self._store, self._cache, self._providers = settings, store, cache, providers
+        self._prices = prices
+        for provider in new:
+            await provider.start()
+        return Stages(
+            policies=Policies(settings),
+            cache=cache,
+            routers=routers,
+            providers=providers,
+            store=store,
+            prices=prices,
+            clock=kit.clock,
+        )
+
+    async def let_go(self) -> None:
+        """Close what the configurations before this one had: call it when none of their requests is running."""
+        old, self._old = self._old, []
+        for one in old:
+            await one.aclose()
+
+    async def aclose(self) -> None:
+        """Close everything, the ledger last."""
+        async with AsyncExitStack() as opened:
+            for one in (self._store, self._cache, *self._providers.values(), *self._old):
+                if one is not None:
+                    opened.push_async_callback(one.aclose)
+        self._store, self._cache, self._providers, self._old = None, None, {}, []
+
+
+def _in_file(target: TargetSettings) -> bool:
+    """Tell whether a key is read from a file, where there may be another by now though the settings are the same."""
+    return target.api_key.startswith("file:")
+
+
+@asynccontextmanager
+async def stages(settings: Settings, kit: Kit) -> AsyncGenerator[Stages, None]:
+    """Build and start every stage of one configuration, and close them in the end. Raises as `Builder.build` does."""
+    builder = Builder(kit)
+    try:
+        yield await builder.build(settings)
+    finally:
+        await builder.aclose()

@@ -1,0 +1,107 @@
+"""The configuration of a running gateway, read again when its file changes, or on SIGHUP.
+
+Not here: what is built and what is kept (`build.py`), the requests that run on by the old one (`server/ask.py`).
+Invariants: no request is dropped, and each ends by the rules it began with; a file that cannot be used changes nothing,
+and the reason is told; what needs a restart is said to need one.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from trivet import build
+from trivet.config import Settings, load
+from trivet.errors import ConfigError, LedgerError
+from trivet.server.app import App
+from trivet.server.ask import InForce
+
+EVERY_S = 1.0
+"""How often the file is looked at: one `stat`."""
+
+Look = tuple[int, int, int]
+
+
+class Reload:
+    """Watches the file that `settings` came from."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        app: App,
+        builder: build.Builder,
+        *,
+        env: Mapping[str, str],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._settings, self._app, self._builder, self._env, self._tell = settings, app, builder, env, tell
+        self._path = Path(settings.source) if settings.source else None
+        self._seen = _look(self._path)
+        self._asked = asyncio.Event()
+        self._ending: set[asyncio.Task[None]] = set()
+        self.beside: Callable[[], None] | None = None
+        """What is read again with it (a certificate). May raise ConfigError, and then nothing is put in force."""
+
+    def ask(self) -> None:
+        """Read the file again now, whether it looks changed or not (SIGHUP)."""
+        self._asked.set()
+
+    async def watch(self) -> None:
+        """Reload whenever the file changes, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(EVERY_S):
+                    await self._asked.wait()
+            except TimeoutError:
+                pass
+            seen = _look(self._path)
+            if self._asked.is_set() or (seen is not None and seen != self._seen):  # a file that is gone changes nothing
+                self._asked.clear()
+                self._seen = seen or self._seen
+                await self.now()
+
+    async def now(self) -> bool:
+        """Read the file and put it in force; say whether that could be done. Whoever runs the gateway is told."""
+        if self._path is None:
+            self._tell("There is no trivet.toml to read again: this gateway was started without one.")
+            return False
+        try:
+            settings = load(self._path, self._env)
+            if not settings.targets:
+                raise ConfigError(f"{self._path} has no [targets].")
+            if self.beside is not None:
+                self.beside()
+            stages = await self._builder.build(settings)
+        except (ConfigError, LedgerError) as error:
+            self._app.metrics.reloads["refused"] += 1
+            self._tell(f"{error}\nThe configuration from before stays in force.")
+            return False
+        before = self._app.use(stages, max_body_bytes=settings.server.max_body_bytes)
+        self._app.metrics.reloads["ok"] += 1
+        self._tell(f"{self._path} was read again and is in force.{_needs_restart(self._settings, settings)}")
+        self._settings = settings
+        ending = asyncio.ensure_future(self._let_go(before))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        return True
+
+    async def _let_go(self, before: InForce) -> None:
+        await before.until_idle()
+        if len(self._ending) == 1:  # what an older configuration had may still be asked through by one in between
+            await self._builder.let_go()
+
+
+_FIXED = ("host", "port", "workers", "tls", "timeouts")
+
+
+def _needs_restart(old: Settings, new: Settings) -> str:
+    changed = [name for name in _FIXED if getattr(old.server, name) != getattr(new.server, name)]
+    return f" `server.{'` and `server.'.join(changed)}` take a restart." if changed else ""
+
+
+def _look(path: Path | None) -> Look | None:
+    try:
+        found = os.stat(path) if path else None  # noqa: PTH116  # of a path that may be None
+    except OSError:
+        return None
+    return found and (found.st_mtime_ns, found.st_size, found.st_ino)
