@@ -262,7 +262,7 @@ async def _accounts(opened: House, batch: dict[int, Attack], *, before: int, ids
 async def _settled(opened: House) -> int:
     """Give the gateway's open sockets when they have become no fewer for a while; the witness has one."""
     least = opened.open_sockets()
-    for _ in range(40):
+    for _ in range(20):
         await asyncio.sleep(0.05)
         least = min(least, opened.open_sockets())
     return least

@@ -144,6 +144,7 @@ def given_away(secret: str, output: bytes) -> list[str]:
     return [part for part in parts if part.encode() in output and part not in ("sk-canary-prom",)]
 
 
+@pytest.mark.slow
 async def test_no_secret_comes_out_anywhere(tmp_path: Path) -> None:
     key = make_key(tmp_path / "home" / FILE, "acme")
     (tmp_path / "key").write_text(IN_FILE + "\n")

@@ -234,7 +234,9 @@ class Remote:
 
     def _masked(self, error: UpstreamError) -> UpstreamError:
         """Take our secrets out of an error that was not made of a body."""
-        words, code, kept = (self._clean(text.encode()).decode() for text in (str(error), error.code, error.kept))
+        words, code, kept = (
+            self._clean(text.encode(errors="replace")).decode() for text in (str(error), error.code, error.kept)
+        )
         error.args, error.code, error.kept = (words,), code, kept
         return error
 
