@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types rooms fast slow compat clean
+.PHONY: help demo test check format lint types rooms fast slow compat hostile clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ slow: $(STAMP)
 
 compat: $(STAMP)  ## client libraries, each in an environment of its own, against a gateway; CLIENT=llm runs one
 	$(BIN)/python -m tests.compat.run $(CLIENT)
+
+hostile: $(STAMP)  ## ten thousand hostile requests, and those that schemathesis makes from /openapi.json
+	$(BIN)/python -m tests.hostile.run --count 10000
+	$(BIN)/python -m tests.hostile.contract
 
 clean:  ## remove what was installed and built
 	rm -rf $(VENV) bench/build tests/compat/build .mypy_cache .ruff_cache .hypothesis

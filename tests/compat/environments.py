@@ -17,13 +17,13 @@ HERE = Path(__file__).parent
 LOCKS, BUILD, SUITES = HERE / "locks", HERE / "build", HERE / "suites"
 
 
-def ready(client: str) -> Path:
+def ready(client: str, *, locks: Path = LOCKS) -> Path:
     """Give the Python of a client's environment; makes the environment if it is not there or its lock has changed.
 
     Raises:
         subprocess.CalledProcessError: a package could not be installed.
     """
-    lock, folder = LOCKS / f"{client}.txt", BUILD / client
+    lock, folder = locks / f"{client}.txt", BUILD / client
     digest, stamp = hashlib.sha256(lock.read_bytes()).hexdigest(), folder / "lock.sha256"
     python = folder / "bin" / "python"
     if not stamp.exists() or stamp.read_text() != digest:

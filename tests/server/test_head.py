@@ -69,6 +69,8 @@ def test_an_error_that_knows_when_to_come_back_says_so_once() -> None:
 
 def test_a_401_says_how_to_ask() -> None:
     assert sent(lambda to: send_error(to, AuthError("no"), passed=[]))[1][b"www-authenticate"] == b"Bearer"
+    theirs, refused = [(b"www-authenticate", b"Basic")], UpstreamError("no", status=401)
+    assert sent(lambda to: send_error(to, refused, passed=theirs))[1][b"www-authenticate"] == b"Basic"
 
 
 def test_a_targets_own_error_body_goes_through_as_it_came() -> None:

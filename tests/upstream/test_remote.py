@@ -35,6 +35,34 @@ async def test_a_key_that_the_target_repeats_is_masked() -> None:
     assert caught.value.status == 401
 
 
+OWN = "operator-secret-Qm7x1Lz9"
+
+
+@pytest.mark.parametrize("secret", [KEY, OWN])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_neither_our_key_nor_a_header_of_the_operators_comes_back(secret: str, *, stream: bool) -> None:
+    """In an error page that is cut short in the middle of it, in a header, in a chunk, in words of the framing."""
+    said = f'{{"choices":[{{"index":0,"delta":{{"content":"{secret}"}},"finish_reason":"stop"}}]}}'.encode()
+    answers = [Upstream(events=[b"data: " + said + b"\n\n"] if stream else [said], headers={"x-echo": secret})]
+    page = "x" * 485 + f" {secret} "
+    error = {"message": page, "code": secret, "x": [secret]}
+    answers += [
+        Upstream(status=500, error=error, headers={"x-debug": secret}),
+        Upstream(status=302, headers={"a": secret}),
+    ]
+    answers += [Upstream(headers={"content-encoding": f"Bearer {secret}"})]
+    for upstream in answers:
+        told = ""
+        async with provider_over(upstream, headers={"x-tenant-token": OWN}) as provider:
+            try:
+                told = repr(await all_of(provider, stream=stream))
+            except UpstreamError as caught:
+                told = f"{caught} {caught.code} {caught.kept} {caught.body!r} {caught.headers}"
+        assert told
+        assert not [at for at in range(len(secret) - 9) if secret[at : at + 10] in told], told
+        assert upstream.requests[0].headers["x-tenant-token"] == OWN
+
+
 @pytest.mark.parametrize(
     ("upstream", "status", "words"),
     [
@@ -89,3 +117,19 @@ async def test_a_stream_that_ends_without_done_but_with_a_reason_is_whole() -> N
     async with provider_over(Upstream(events=[piece])) as provider:
         (chunk,) = await all_of(provider, stream=True)
     assert chunk.finish == "stop"
+
+
+@pytest.mark.parametrize("rest", [b"data: [DO", b'data: {"choices":[],"usage":{"pro', b"data", b"data:  [DONE] \n\n"])
+async def test_a_whole_answer_stays_whole_though_its_last_words_are_cut_off_or_oddly_spaced(rest: bytes) -> None:
+    piece = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
+    async with provider_over(Upstream(events=[piece, rest])) as provider:
+        (chunk,) = await all_of(provider, stream=True)
+    assert chunk.finish == "stop"
+
+
+async def test_an_error_behind_a_whole_answer_is_an_error_with_or_without_its_blank_line() -> None:
+    piece = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
+    for end in (b"", b"\n\n"):
+        async with provider_over(Upstream(events=[piece, b'data: {"error":{"message":"late"}}' + end])) as provider:
+            with pytest.raises(UpstreamError, match="late"):
+                await all_of(provider, stream=True)

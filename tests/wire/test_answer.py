@@ -3,9 +3,11 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trivet.errors import UpstreamError
 from trivet.types import Usage
 from trivet.wire.answer import join, split
 
@@ -134,3 +136,21 @@ def test_usage_is_split_off_only_when_it_is_asked_for() -> None:
     documents = [json.loads(chunk.data) for chunk in split(json.dumps(answer).encode(), usage=False)]
     assert all("usage" not in document for document in documents)
     assert all(document["object"] == "chat.completion.chunk" for document in documents)
+
+
+@pytest.mark.parametrize("value", [b"1e400", b"1.50", b'"\xff"', b'{"a":[1E+2]}'])
+def test_what_cannot_be_decoded_is_told_in_pieces_with_its_bytes(value: bytes) -> None:
+    """A kept answer that was relayed once must not be a defect of ours when it is asked for as a stream."""
+    body = b'{"x":%b,"choices":[{"y":%b,"message":{"content":"hi","z":%b},"finish_reason":"stop"}]}' % (
+        value,
+        value,
+        value,
+    )
+    told = b"".join(chunk.data for chunk in split(body, usage=True))
+    assert told.count(b'"x":' + value) == 4
+    assert told.count(b'"y":' + value) == told.count(b'"z":' + value) == 1
+
+
+def test_a_message_whose_names_are_no_text_is_the_targets_fault() -> None:
+    with pytest.raises(UpstreamError, match="in pieces"):
+        split(b'{"choices":[{"message":{"\xff":1}}]}', usage=False)

@@ -62,9 +62,34 @@ def test_an_error_inside_an_answer_keeps_its_words_and_code() -> None:
     assert error_body(caught.value) == data
 
 
-def test_an_error_body_in_another_shape_is_not_taken_for_openais() -> None:
-    assert read_error(b"<html>502</html>") is None
-    assert read_error(b'{"detail":"x"}') is None
+@pytest.mark.parametrize(
+    "body", [b"<html>502</html>", b'{"detail":"x"}', b'{"error":{}}', b'{"error":null}', b"[" * 10**5]
+)
+def test_what_says_no_error_is_not_taken_for_one(body: bytes) -> None:
+    assert read_error(body) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (b'"model \\"x\\" not found"', 'model "x" not found'),  # Ollama
+        (b"5", "5"),
+        (b"true", "true"),
+        (b'{"message":5}', '{"message":5}'),
+        (b'{"message":"","code":"odd"}', "502 odd"),
+        (b'{"message":"\xff"}', "\ufffd"),
+        (b'{"message":"no","x":"\xff"}', "no"),
+        (b"[" * 10**5 + b"]" * 10**5, "[["),
+    ],
+)
+def test_an_error_in_another_shape_goes_on_in_openais_with_its_words(error: bytes, words: str) -> None:
+    read = read_error(b'{"error":%b}' % error)
+    if read is None:  # too deep to be read at all
+        assert error.startswith(b"[")
+        return
+    told = json.loads(error_body(read))["error"]
+    assert words in told["message"]
+    assert told.keys() == {"message", "type", "param", "code"}
 
 
 @pytest.mark.parametrize(
@@ -94,6 +119,12 @@ def test_usage_is_taken_out_and_nothing_else() -> None:
     assert json.loads(without_usage(spoken) or b"").keys() == {"id", "choices"}
     plain = b'{"id":"a","choices":[{"index":0,"delta":{"content":"x"}}]}'
     assert without_usage(plain) is plain
+
+
+@pytest.mark.parametrize("choices", ['"choices": [ ],', '"choices":[\n],', '"choices":null,', ""])
+def test_a_chunk_of_nothing_but_usage_is_dropped_however_its_emptiness_is_written(choices: str) -> None:
+    """Left in, it breaks every client that did not ask for usage and reads `choices[0]`."""
+    assert without_usage(b'{"id":"a", %b "usage": {"prompt_tokens":1}}' % choices.encode()) is None
 
 
 @given(st.dictionaries(st.text(), st.none() | st.integers() | st.text(), max_size=4))

@@ -148,3 +148,17 @@ def test_a_completion_may_be_streamed_and_a_moderation_need_not_name_its_model()
 def test_what_is_no_request_of_its_kind_is_refused(kind: Kind, body: dict[str, Any], words: str) -> None:
     with pytest.raises(BadRequestError, match=words):
         read(body, kind=kind)
+
+
+@pytest.mark.parametrize("place", [b'"messages":["%b"]', b'"messages":[],"x":"%b"', b'"messages":[],"%b":1'])
+@pytest.mark.parametrize("text", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"])
+def test_what_is_no_utf_8_is_refused_wherever_it_stands(place: bytes, text: bytes) -> None:
+    with pytest.raises(BadRequestError, match="not JSON") as caught:
+        read(b'{"model":"a",%b}' % place % text)
+    assert caught.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize("name", [b"\xfc", b"\\ud800"])
+def test_options_of_a_stream_with_a_name_that_is_no_text_are_refused(name: bytes) -> None:
+    with pytest.raises(BadRequestError, match="not JSON"):
+        read(b'{"model":"a","messages":[],"stream":true,"stream_options":{"%b":1}}' % name)

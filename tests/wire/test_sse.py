@@ -43,6 +43,22 @@ def test_what_is_framed_is_read_back_however_it_is_cut(texts: list[str], data: s
     assert read(*pieces) == documents
 
 
+def test_an_event_ends_with_its_blank_line_also_where_lines_end_in_cr_alone() -> None:
+    events = Events()
+    assert events.feed(b"data: x\r\r") == [b"x"]
+    assert events.feed(b"data: y\r\n\r") == [b"y"]
+    assert events.feed(b"\ndata: z\n\n") == [b"z"]
+
+
+def test_a_long_event_in_many_pieces_is_looked_at_once() -> None:
+    """Fifteen megabytes in pieces of a kilobyte: looking at all of it for each piece is a hundred billion bytes."""
+    events, count = Events(), 15_000
+    for _ in range(count):
+        assert events.feed(b"data: " + b"x" * 1017 + b"\n") == []
+    (data,) = events.feed(b"\n")
+    assert len(data) == count * 1018 - 1
+
+
 def test_a_document_with_line_breaks_stays_one_event() -> None:
     assert read(event(b'{\r\n "a":\n1}')) == [b'{   "a": 1}']
 

@@ -46,9 +46,10 @@ async def send_error(
         passed: headers of the target's own refusal, which go on as they came.
     """
     passed = list(passed)
+    theirs = {name for name, _ in passed}
     told = [JSON, PRIVATE, b"x-trivet-fault: %b\r\n" % error.whose.encode(), head, lines(passed)]
-    if error.retry_after_s is not None and not any(name == b"retry-after" for name, _ in passed):
+    if error.retry_after_s is not None and b"retry-after" not in theirs:
         told.append(b"retry-after: %d\r\n" % max(1, round(error.retry_after_s)))
-    if error.status == 401:
+    if error.status == 401 and b"www-authenticate" not in theirs:
         told.append(b"www-authenticate: Bearer\r\n")
     await exchange.answer(error.status, b"".join(told), error_body(error))

@@ -473,5 +473,5 @@ def _event(document: dict[str, Any]) -> bytes:
 def _parse(raw: bytes) -> Any:
     try:
         return msgspec.json.decode(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None

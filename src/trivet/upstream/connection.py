@@ -40,6 +40,8 @@ SLICE_BYTES = 262_144
 """Of a request body handed to the socket at a time; smaller bodies go out in one write with their head."""
 _CODINGS = {b"transfer-encoding": b"chunked", b"content-encoding": b"identity"}
 
+_KNOWN_CODINGS = frozenset(b"gzip x-gzip deflate br zstd compress identity chunked".split())
+
 
 class Owner(Protocol):
     """The pool that a connection belongs to."""
@@ -274,7 +276,9 @@ class Connection(asyncio.Protocol):
             return  # a trailer: nobody asked for it
         name = name.lower()
         if name in _CODINGS and value.strip().lower() != _CODINGS[name]:
-            self._wrong = f"{name.decode()} {value[:40]!r}"
+            coding = value.strip().lower()
+            # Not as it came: it may be what we sent, with a key in it, and cut short it would not be known for one.
+            self._wrong = f"{name.decode()} {coding.decode() if coding in _KNOWN_CODINGS else '(none that is known)'}"
         answer.headers.append((name, value))
 
     def on_headers_complete(self) -> None:

@@ -3,7 +3,8 @@
 Not here: its connections (`upstream/way.py`); what is written to a target and how its words are read: that is its
 `Dialect` (`upstream/openai.py` has the first).
 Invariants: an answer is whole only if it said why it ended (or its dialect's last word); whatever ends the generator
-early closes the connection; our key is in no error and no chunk.
+early closes the connection; neither our key nor a header that the operator set is in an error or a chunk, as far as
+one event or document holds it whole.
 """
 
 import asyncio
@@ -26,6 +27,9 @@ MAX_ERROR_BYTES = 256 * 1024
 
 _THE_REQUESTS_FAULT = frozenset({400, 409, 413, 415, 422})
 """Asking another target would only say the same again."""
+
+_MIN_SECRET = 12
+"""Characters of a header of the operator's that is masked like a key. A shorter one is an ordinary word (`prod`)."""
 
 _NOT_PASSED_ON = frozenset(
     b"connection keep-alive proxy-authenticate te trailer transfer-encoding upgrade content-length content-type "
@@ -104,7 +108,10 @@ class Remote:
             key: what must not be told to anybody else.
             headers: sent with each request, the key among them; those of the target's section are added.
         """
-        self._target, self._dialect, self._key = target, dialect, key
+        self._target, self._dialect = target, dialect
+        own = [Secret(value) for value in target.headers.values() if len(value) >= _MIN_SECRET]
+        secrets = [(secret.reveal().encode(), str(secret).encode()) for secret in ([key] if key else []) + own]
+        self._secrets = sorted(secrets, key=lambda pair: -len(pair[0]))  # one may be a part of another
         self._place = _place(base_url, [*headers, *target.headers.items()])
         self._ours = frozenset(name.lower().encode("latin-1") for name, _ in [*headers, *target.headers.items()])
         self._way = way_to(self._place.origin, target, dial=kit.dial, clock=kit.clock)
@@ -154,25 +161,24 @@ class Remote:
                 reading = self._dialect.reading(request)
                 opened = Opened(reply.connect_ns, self._passed_on(reply))
                 if not request.stream:
-                    yield _opened(reading.answer(await reply.read_all(MAX_ANSWER_BYTES)), opened)
+                    yield _opened(reading.answer(self._clean(await reply.read_all(MAX_ANSWER_BYTES))), opened)
                     return
                 events, first = Events(), True
                 if _is_whole(reply):  # some servers answer whole though a stream was asked for
-                    whole = reading.answer(await reply.read_all(MAX_ANSWER_BYTES))
+                    whole = reading.answer(self._clean(await reply.read_all(MAX_ANSWER_BYTES)))
                     for chunk in split(whole.data, usage=True) if request.kind == "chat" else (whole,):
                         yield _opened(chunk, opened) if first else chunk
                         first = False
                     return
                 while piece := await reply.read():
                     for data in events.feed(piece):
-                        for chunk in reading.event(data):
+                        for chunk in reading.event(self._clean(data)):
                             yield _opened(chunk, opened) if first else chunk
                             first = False
                         if reading.over:
                             reply.finish()
                             return
-                rest = events.unfinished()
-                for chunk in () if rest is None else reading.event(rest):
+                for chunk in _last(self._clean(events.unfinished() or b""), reading):
                     yield _opened(chunk, opened) if first else chunk
                     first = False
                 if not (reading.whole or reading.over):
@@ -201,7 +207,7 @@ class Remote:
     async def _refusal(self, reply: Reply) -> UpstreamError:
         """Make an error of a status that is not 200, in the target's own words where they are understood."""
         status = reply.status
-        body = await reply.read_all(MAX_ERROR_BYTES)
+        body = self._clean(await reply.read_all(MAX_ERROR_BYTES))  # before it is cut short
         name = self._target.name
         headers = self._passed_on(reply)
         if not 400 <= status <= 599:
@@ -224,21 +230,26 @@ class Remote:
             retry_after_s=told.retry_after_s if told else None,
         )
 
+    def _clean(self, said: bytes) -> bytes:
+        """Take our secrets out of what the target says: some repeat what they were sent."""
+        for secret, mask in self._secrets:
+            if secret in said:
+                said = said.replace(secret, mask)
+        return said
+
     def _masked(self, error: UpstreamError) -> UpstreamError:
-        """Take our key out of what the target says: some repeat what they were sent."""
-        if self._key is not None:
-            key, mask = self._key.reveal(), str(self._key)
-            error.args = (str(error).replace(key, mask),)
-            error.code, error.kept = error.code.replace(key, mask), error.kept.replace(key, mask)
-            error.body = error.body and error.body.replace(key.encode(), mask.encode())
+        """Take our secrets out of an error that was not made of a body."""
+        words, code, kept = (
+            self._clean(text.encode(errors="replace")).decode() for text in (str(error), error.code, error.kept)
+        )
+        error.args, error.code, error.kept = (words,), code, kept
         return error
 
     def _passed_on(self, reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
         """Choose the headers that go to the client: not the connection's, not ours, and none with our key in it."""
         headers = [h for h in reply.headers if h[0] not in _NOT_PASSED_ON and not h[0].startswith(b"x-trivet-")]
-        if headers and self._key is not None:
-            key = self._key.reveal().encode()
-            headers = [h for h in headers if key not in h[1]]
+        if self._secrets:
+            headers = [h for h in headers if not any(s in h[1] or s.lower() in h[0] for s, _ in self._secrets)]
         return tuple(headers)
 
 
@@ -249,6 +260,16 @@ def _translated(name: str, error: HttpError) -> UpstreamError:
     if isinstance(error, ConnectError):
         return UpstreamError(words, code="upstream_unreachable", spent=False)
     return UpstreamError(words, code="upstream_broken", spent=not isinstance(error, UnservedError))
+
+
+def _last(rest: bytes, reading: Reading) -> Sequence[Chunk]:
+    """Read what stands behind the last blank line. Cut off behind a whole answer, it is dropped, as a browser would."""
+    try:
+        return reading.event(rest) if rest else ()
+    except UpstreamError as error:
+        if reading.whole and error.__cause__ is not None:  # no document; an error that the target sent has no cause
+            return ()
+        raise
 
 
 def _opened(chunk: Chunk, opened: Opened) -> Chunk:

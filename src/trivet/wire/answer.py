@@ -4,10 +4,11 @@ Not here: which answers are kept (`pipeline.py`). Invariant: what the OpenAI cli
 reads from `whole`; unknown members of chunks and deltas survive both ways.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from trivet.errors import UpstreamError
 from trivet.types import Chunk
@@ -98,16 +99,20 @@ def _join_logprobs(old: Json | None, new: Json | None) -> Json | None:
 def split(body: bytes, *, usage: bool) -> list[Chunk]:
     """Make the chunks of a stream of one whole `chat.completion`: role, content, finish and, if asked, usage.
 
+    Values go on with their bytes: what was relayed once (1e400, bytes that are no UTF-8) must not break when replayed.
+
     Args:
         body: as `read_piece` has taken it for whole: its choices are a list of objects.
+    Raises:
+        UpstreamError: a name in it is no text.
     """
-    answer: Json = msgspec.json.decode(body)
-    choices = answer.pop("choices")
+    try:
+        answer = _read_members(body)
+        pieces = [piece for choice in _read_objects(answer.pop("choices")) for piece in _split_choice(choice)]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UpstreamError(f"The target's chat completion cannot be told in pieces: {error}.") from error
     spent = answer.pop("usage", None)
     head = {**answer, "object": "chat.completion.chunk"}
-    pieces: list[Json] = []
-    for choice in choices:
-        pieces += _split_choice(choice)
     asked = {"usage": None} if usage else {}
     documents = [_encode({**head, "choices": [piece], **asked}) for piece in pieces]
     if usage:
@@ -115,10 +120,16 @@ def split(body: bytes, *, usage: bool) -> list[Chunk]:
     return [read_piece(document, streamed=True) for document in documents]
 
 
-def _split_choice(choice: Json) -> list[Json]:
+Members = dict[str, Raw]
+"""Of an object, with the bytes of their values."""
+_read_members = msgspec.json.Decoder(Members).decode
+_read_objects = msgspec.json.Decoder(list[Members]).decode
+
+
+def _split_choice(choice: Members) -> list[dict[str, Any]]:
     index = choice.get("index", 0)
-    said = choice.get("message")
-    message = {n: v for n, v in said.items() if v is not None} if isinstance(said, dict) else {}
+    said = bytes(choice.get("message", b""))
+    message = {n: v for n, v in _read_members(said).items() if bytes(v) != b"null"} if said[:1] == b"{" else {}
     finish = choice.pop("finish_reason", None)
     logprobs = choice.pop("logprobs", None)
     rest = {name: value for name, value in choice.items() if name not in ("index", "message")}
@@ -126,14 +137,17 @@ def _split_choice(choice: Json) -> list[Json]:
     deltas = _split_message({name: value for name, value in message.items() if name != "role"})
     content = [{"index": index, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas]
     content[0]["logprobs"] = logprobs
-    end = {**rest, "index": index, "delta": {}, "finish_reason": finish}
+    end: dict[str, Any] = {**rest, "index": index, "delta": {}, "finish_reason": finish}
     return [role, *content, end]
 
 
-def _split_message(message: Json) -> list[Json]:
+def _split_message(message: Members) -> Sequence[Mapping[str, Any]]:
     """Give each tool call a delta of its own, after the rest, as models do: there are clients that read only one."""
-    calls = message.get("tool_calls")
-    if not isinstance(calls, list) or not calls or not all(isinstance(call, dict) for call in calls):
+    try:
+        calls = _read_objects(message.get("tool_calls", b"[]"))
+    except msgspec.ValidationError:  # they are something else, and go on as they are
+        calls = []
+    if not calls:
         return [message]
     rest = {name: value for name, value in message.items() if name != "tool_calls"}
     return [*([rest] if rest else []), *({"tool_calls": [{"index": i, **call}]} for i, call in enumerate(calls))]

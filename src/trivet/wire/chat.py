@@ -153,23 +153,36 @@ class _InnerError(Struct):
 
 
 def read_error(body: bytes) -> UpstreamError | None:
-    """Read a document that is nothing but an error; None if it is not in OpenAI's shape."""
+    """Read a document that is nothing but an error; None if it says nothing that could be told."""
     try:
         error = _read_piece(body).error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return None if bytes(error) == b"null" else _inner_error(body, error)
+    return None if bytes(error) in _NOTHING else _inner_error(body, error)
 
 
 def _inner_error(data: bytes, raw: Raw) -> UpstreamError:
+    """Make an error of one that a target sent; it goes on as it came only where it has OpenAI's shape."""
+    body: bytes | None = None
     try:
         inner = msgspec.json.decode(raw, type=_InnerError)
-    except msgspec.MsgspecError:
-        inner = _InnerError(message=bytes(raw)[:500].decode("utf-8", "replace"))
+        if inner.message and data.decode():  # in UTF-8
+            body = data
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        inner = _InnerError(message=_words(raw))
     status = next((s for s in (inner.status, inner.code) if isinstance(s, int) and 400 <= s <= 599), 502)
     code = inner.code if isinstance(inner.code, str) and _CODE.fullmatch(inner.code) else "upstream_error"
     kept = f"The target sent an error inside its answer: {status} {code}."
-    return UpstreamError(inner.message or kept, status=status, code=code, body=data, kept=kept)
+    return UpstreamError(inner.message or kept, status=status, code=code, body=body, kept=kept)
+
+
+def _words(raw: Raw) -> str:
+    """Read an error that is no object: Ollama's is a text, others' whatever they had."""
+    try:
+        text = msgspec.json.decode(raw, type=str)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        text = bytes(raw).decode("utf-8", "replace")
+    return text[:500]
 
 
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -187,7 +200,7 @@ def without_usage(data: bytes) -> bytes | None:
     usage = members.pop("usage", None)
     if usage is None:
         return data
-    if bytes(usage) != b"null" and bytes(members.get("choices", Raw(b"[]"))) == b"[]":
+    if bytes(usage) != b"null" and b"".join(bytes(members.get("choices", _NULL)).split()) in (b"[]", b"null"):
         return None
     return _encode(members)
 

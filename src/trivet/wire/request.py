@@ -110,6 +110,8 @@ def read_request(
         BadRequestError: not JSON, not a request of this kind, or a control that does not exist.
     """
     try:
+        if not body.isascii():
+            body.decode()  # what is passed on unread is not looked at further, and JSON is UTF-8 (RFC 8259, 8.1)
         read = _readers[kind](body)
         fields = _read_members(body)
     except msgspec.ValidationError as error:

@@ -19,8 +19,8 @@ class Events:
     """
 
     def __init__(self) -> None:
-        self._tail = b""
-        self._started = False
+        self._tail = bytearray()  # of an event that is not whole; grown in place, so a long one costs its length once
+        self._started = self._after_cr = False
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Take the next piece; give the data of every event it completes.
@@ -28,27 +28,41 @@ class Events:
         Raises:
             UpstreamError: an event is larger than `MAX_EVENT_BYTES`.
         """
-        seen = self._tail + piece if self._tail else piece
         if not self._started:
-            if len(seen) < len(_BOM) and _BOM.startswith(seen):
-                self._tail = seen
+            piece = bytes(self._tail) + piece
+            self._tail.clear()
+            if len(piece) < len(_BOM) and _BOM.startswith(piece):
+                self._tail += piece
                 return []
-            seen, self._started = seen.removeprefix(_BOM), True
-        if b"\r" in seen:
-            # A CR at the very end may be half of a CRLF: it waits for the byte after it.
-            held = b"\r" if seen.endswith(b"\r") else b""
-            seen = seen[: len(seen) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        else:
-            held = b""
-        *whole, rest = seen.split(b"\n\n")
-        self._tail = rest + held
-        if len(self._tail) > MAX_EVENT_BYTES:
+            piece, self._started = piece.removeprefix(_BOM), True
+        if self._after_cr or b"\r" in piece:
+            piece = self._plain(piece)
+        tail = self._tail
+        if tail:
+            if b"\n\n" not in piece and not (tail.endswith(b"\n") and piece.startswith(b"\n")):
+                tail += piece
+                if len(tail) > MAX_EVENT_BYTES:
+                    raise UpstreamError(f"One event of the stream is larger than {MAX_EVENT_BYTES} bytes.")
+                return []
+            piece = bytes(tail) + piece
+            tail.clear()
+        *whole, rest = piece.split(b"\n\n")
+        tail += rest
+        if len(rest) > MAX_EVENT_BYTES:
             raise UpstreamError(f"One event of the stream is larger than {MAX_EVENT_BYTES} bytes.")
         return [data for block in whole if (data := _data(block)) is not None]
 
+    def _plain(self, piece: bytes) -> bytes:
+        """Write line ends as line feeds; one that follows a CR of the piece before belongs to that."""
+        if self._after_cr and piece:
+            piece, self._after_cr = piece.removeprefix(b"\n"), False
+        if piece.endswith(b"\r"):
+            self._after_cr = True
+        return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
     def unfinished(self) -> bytes | None:
         """Give the data of an event that the end of the stream cut off: some servers forget the last blank line."""
-        return _data(self._tail.rstrip(b"\r\n"))
+        return _data(bytes(self._tail).rstrip(b"\n"))
 
 
 def _data(block: bytes) -> bytes | None:
