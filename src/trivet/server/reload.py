@@ -39,6 +39,8 @@ class Reload:
         self._seen = _look(self._path)
         self._asked = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
+        self._used = 0
+        """Configurations that are not in force any more, and that requests are still running by."""
         self.beside: Callable[[], None] | None = None
         """What is read again with it (a certificate). May raise ConfigError, and then nothing is put in force."""
 
@@ -80,6 +82,7 @@ class Reload:
         self._app.metrics.reloads["ok"] += 1
         self._tell(f"{self._path} was read again and is in force.{_needs_restart(self._settings, settings)}")
         self._settings = settings
+        self._used += 1
         ending = asyncio.ensure_future(self._let_go(before))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
@@ -87,7 +90,8 @@ class Reload:
 
     async def _let_go(self, before: InForce) -> None:
         await before.until_idle()
-        if len(self._ending) == 1:  # what an older configuration had may still be asked through by one in between
+        self._used -= 1
+        if not self._used:  # what an older configuration had may still be asked through by one in between
             await self._builder.let_go()
 
 
