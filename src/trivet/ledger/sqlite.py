@@ -9,6 +9,8 @@ the entry survives a power cut too. Nothing is ever repaired by hand: whoever op
 """
 
 import asyncio
+import errno
+import os
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -78,6 +80,8 @@ class SqliteStore:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             _journals(path).mkdir(mode=0o700, exist_ok=True)
+            if self._power:
+                _flush_names(path)
             catch_up(path, tell=tell, connect=connect)
             self._journal = Journal.create(_journals(path), random)
         except OSError as error:
@@ -196,6 +200,25 @@ def _write_left(db: sqlite3.Connection, file: Path, contents: Contents, tell: Ca
     else:
         file.unlink()
     return count
+
+
+def _flush_names(path: Path) -> None:
+    """Have the disk keep the name of the folder, and of those above: a new one may be gone after a power cut.
+
+    SQLite does the same for the names of its files, in the folder itself. Raises OSError.
+    """
+    for folder in path.absolute().parents:
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except PermissionError:  # not made by us, then
+            continue
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems have no flush for folders
+                raise
+        finally:
+            os.close(fd)
 
 
 def _journals(path: Path) -> Path:
