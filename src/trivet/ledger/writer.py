@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from trivet.errors import LedgerError
 from trivet.ledger.journal import Journal
-from trivet.ledger.tables import Connect, Settled, insert, open_tables
+from trivet.ledger.tables import Connect, Settled, flush_anew, insert, open_tables
 
 GROUP = 500
 """Entries of one commit: a group this large already spreads the flush (0.3 ms) to under 1 us an entry."""
@@ -98,9 +98,9 @@ class Writer:
         pause_s, last_tries = _FIRST_PAUSE_S, _LAST_TRIES
         while puts and last_tries and not self._gave_up:
             try:
-                self._db = self._db or open_tables(self._path, self._connect)
-                insert(self._db, [put.settled for put in puts])
-            except (sqlite3.Error, LedgerError) as error:
+                db = self._opened()
+                insert(db, [put.settled for put in puts])
+            except (sqlite3.Error, LedgerError, OSError) as error:
                 self._failed(puts, error)
             else:
                 self.written_count += len(puts)
@@ -114,6 +114,13 @@ class Writer:
         if puts:
             self._gave_up = True
             self._failed(puts, LedgerError("The ledger was closed before SQLite took the entry."))
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._db is None:
+            self._db = open_tables(self._path, self._connect)
+            if self.trouble:
+                flush_anew(self._db, self._path)
+        return self._db
 
     def _failed(self, puts: list[Put], error: Exception) -> None:
         if not self.trouble:
