@@ -114,9 +114,8 @@ def test_a_kill_at_every_call_loses_and_doubles_nothing(disk: Disk, how: str, du
     for strike in found:
         check_kill(strike, [])
     by_call = told(f"kills {how}, {durability}", found)
-    assert by_call.keys() >= (
-        {name for name in NAMED_POINTS if name.startswith("write")} if how == "mid" else NAMED_POINTS
-    )
+    if step == 1:
+        assert by_call.keys() >= {name for name in NAMED_POINTS if how != "mid" or name.startswith("write")}
     assert by_call.total() > 30 / step
 
 
@@ -134,8 +133,9 @@ def test_a_kill_at_every_call_of_catching_up_loses_and_doubles_nothing(disk: Dis
 
 @pytest.mark.slow
 @pytest.mark.parametrize("durability", ["process", "power"])
-@pytest.mark.parametrize("calls", [1, 4, 0])
-@pytest.mark.parametrize("error", ["EIO", "ENOSPC", "EROFS"])
+@pytest.mark.parametrize(
+    ("error", "calls"), [("EIO", 1), ("EIO", 4), ("EIO", 0), ("ENOSPC", 1), ("ENOSPC", 0), ("EROFS", 0)]
+)
 def test_a_fault_at_every_call_loses_and_doubles_nothing(disk: Disk, error: str, calls: int, durability: str) -> None:
     """Once, four times in a row, or until somebody mends the disk: refused in our words, and it goes on by itself."""
     step = 1 if FULL else 9 if durability == "power" else 4

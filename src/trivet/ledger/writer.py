@@ -6,6 +6,7 @@ fails (locked, full, read-only) entries wait here and in the journal, and are tr
 """
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
@@ -42,6 +43,7 @@ class Writer:
         self._queue: SimpleQueue[Put | Journal | None] = SimpleQueue()
         self._hurry = threading.Event()
         self._db: sqlite3.Connection | None = None
+        self._file: os.stat_result | None = None
         self._gave_up = False
         self.put_count = 0
         self.written_count = 0
@@ -100,6 +102,7 @@ class Writer:
             try:
                 db = self._opened()
                 insert(db, [put.settled for put in puts])
+                self._check_place()
             except (sqlite3.Error, LedgerError, OSError) as error:
                 self._failed(puts, error)
             else:
@@ -118,9 +121,17 @@ class Writer:
     def _opened(self) -> sqlite3.Connection:
         if self._db is None:
             self._db = open_tables(self._path, self._connect)
+            self._file = self._path.stat()
             if self.trouble:
                 flush_anew(self._db, self._path)
         return self._db
+
+    def _check_place(self) -> None:
+        """See that what was committed is where it will be looked for: SQLite writes on in a file that was removed."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if self._file is not None and os.path.samestat(self._file, self._path.stat()):
+                return
+        raise LedgerError(f"{self._path} was removed or replaced while it was open.")
 
     def _failed(self, puts: list[Put], error: Exception) -> None:
         if not self.trouble:
