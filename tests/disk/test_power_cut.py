@@ -86,7 +86,7 @@ def test_what_was_promised_with_power_durability_is_there_in_a_sample_of_images(
     assert found.total() >= 50
 
 
-@pytest.mark.parametrize("synchronous", ["NORMAL", "OFF"])
+@pytest.mark.parametrize("synchronous", ["NORMAL", pytest.param("OFF", marks=pytest.mark.slow)])
 def test_a_setting_that_is_known_to_lose_entries_is_caught(tmp_path: Path, images_at: Path, synchronous: str) -> None:
     calls = recorded(Disk(tmp_path / "d"), "--synchronous", synchronous, count=12)
     found = examined(calls, images_at, each=1, share=0.2)
@@ -96,9 +96,9 @@ def test_a_setting_that_is_known_to_lose_entries_is_caught(tmp_path: Path, image
 @pytest.mark.slow
 def test_no_cut_loses_what_was_promised_with_power_durability(tmp_path: Path, images_at: Path) -> None:
     calls = recorded(Disk(tmp_path / "d"), count=30)
-    found = examined(calls, images_at, each=3 * SCALE)
+    found = examined(calls, images_at, each=2 * SCALE)
     assert found.keys() == {""}
-    assert found.total() >= 2000
+    assert found.total() >= 1500
 
 
 @pytest.mark.slow
@@ -112,18 +112,15 @@ def test_with_process_durability_a_cut_may_lose_entries_but_doubles_none_and_the
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("until", [0, 1, 3])
-def test_what_a_failed_flush_left_is_no_foundation_for_what_is_promised_after(
-    tmp_path: Path, images_at: Path, until: int
-) -> None:
-    """A flush that fails once may succeed the next time and have written nothing: what counts is written anew."""
+def test_what_a_failed_flush_left_is_no_foundation_for_what_is_promised_after(tmp_path: Path, images_at: Path) -> None:
+    """A flush may succeed after one that failed, and have written nothing: what counts is written anew."""
     found = Counter[str]()
-    for at in (14, 19, 24):
+    for at in (19, 24):
         disk = Disk(tmp_path / f"{at}")
-        disk.faults.strike(FAIL, at=at, until=at + until, mask=SYNC | DATABASE, error=EIO)
+        disk.faults.strike(FAIL, at=at, until=at + 1, mask=SYNC | DATABASE, error=EIO)
         arguments = (disk.root / LEDGER, disk.root / SAID, "--count", 20, "--checkpoint-pages", 200)
         told = disk.run("tests.disk.promise", *arguments, record=True)
-        assert disk.faults.shared.struck == until + 1
-        assert "the disk has not confirmed" in told or "sync" in told or until == 0
+        assert disk.faults.shared.struck == 2
+        assert "the disk has not confirmed it" in told
         found += examined(disk.recording(), images_at, each=2 * SCALE, share=0.3)
     assert found.keys() == {""}

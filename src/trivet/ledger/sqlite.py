@@ -5,7 +5,8 @@ ledger at the same time: each has a journal of its own, and SQLite is locked for
 
 Not here: the journal's bytes (`journal.py`), the writing thread (`writer.py`), tables (`tables.py`).
 Invariants: when `settle` returns, the entry survives kill -9; with durability "power", what it returns is done when
-the entry survives a power cut too. Nothing is ever repaired by hand: whoever opens the ledger next catches up.
+the entry survives a power cut too. Nothing is ever repaired by hand: whoever opens the ledger next catches up. A ledger
+that is removed under a running gateway is noticed within 0.1 s: what was accepted since is in memory, and no more is.
 """
 
 import asyncio
