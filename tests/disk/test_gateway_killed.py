@@ -1,4 +1,4 @@
-"""A gateway killed at a named point between the end of an answer and its last byte: what its client saw, what is kept."""
+"""A gateway killed between the end of an answer and its last byte: what its client saw, and what is kept."""
 
 import signal
 from pathlib import Path
