@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types rooms fast slow compat hostile clean
+.PHONY: help demo test check format lint types rooms fast slow torture compat hostile clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ fast: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/pytest -q -n 2 -m slow
+
+torture: $(STAMP)  ## cut power, faults and kills at every file operation of the ledger, at full scale: some 10 minutes
+	TRIVET_TORTURE=20 $(BIN)/pytest -q -rA -n 2 tests/disk tests/test_torture.py tests/test_torture_live.py
 
 compat: $(STAMP)  ## client libraries, each in an environment of its own, against a gateway; CLIENT=llm runs one
 	$(BIN)/python -m tests.compat.run $(CLIENT)

@@ -183,6 +183,10 @@ class Store(Protocol):
         When the call returns, the entry survives the death of this process. An awaitable is returned where the
         store promises more than that (a power cut) and needs to wait for it; it is awaited before the client
         sees the end of the answer. Settling an id that is already kept changes nothing. Raises `LedgerError`.
+
+        Args:
+            hold: what `reserve` gave. None: it refused, was not asked, or the caller was cancelled while it was waited
+                for; so a store that keeps holds closes the one of `entry.id`, if there is one.
         """
         ...
 

@@ -259,6 +259,91 @@ def admitted(store: SqliteStore) -> bool:
     return True
 
 
+# ---- removed while it runs -------------------------------------------------------------------------------------------
+
+
+def test_a_ledger_that_is_removed_is_refused_and_what_was_accepted_since_is_in_the_next(tmp_path: Path) -> None:
+    path, told = tmp_path / "ledger", list[str]()
+    store = open_store(path, tell=told.append)
+    store.settle(None, named("before"))
+    eventually(lambda: kept_ids(path) == ["before"])
+    shutil.rmtree(path)
+    accepted = settle_what_was_admitted_before(store)
+    with pytest.raises(LedgerError, match="it was removed"):
+        store.reserve(a_request("r"))
+    assert not path.exists()  # what was mounted there may be gone: a new ledger in its place would hide that
+    path.mkdir()
+    eventually(lambda: admitted(store))
+    store.settle(None, named("after"))
+    store.close()
+    assert kept_ids(path) == [*accepted, "after"]
+    assert journals(path) == []
+    assert any("removed" in line for line in told)
+
+
+def test_a_ledger_that_is_moved_away_and_back_goes_on_with_all_that_was_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    store = open_store(path, tell=lambda line: None)
+    store.settle(None, named("before"))
+    eventually(lambda: kept_ids(path) == ["before"])
+    path.rename(tmp_path / "elsewhere")
+    accepted = settle_what_was_admitted_before(store)
+    (tmp_path / "elsewhere").rename(path)
+    eventually(lambda: admitted(store))
+    store.settle(None, named("after"))
+    store.close()
+    assert kept_ids(path) == ["before", *accepted, "after"]
+    assert journals(path) == []
+
+
+def test_nobody_is_told_that_the_disk_has_what_went_into_a_database_that_was_removed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+
+    async def main() -> None:
+        store = open_store(path, durability="power", tell=lambda line: None)
+        first = store.settle(None, named("before"))
+        assert first is not None
+        await first
+        shutil.rmtree(path)
+        waiting = store.settle(None, named("e1"))
+        assert waiting is not None
+        with pytest.raises(LedgerError, match=r"has not confirmed it: .* was removed or replaced"):
+            await waiting
+        path.mkdir()
+        await asyncio.to_thread(eventually, lambda: admitted(store))
+        await store.aclose()
+
+    asyncio.run(main())
+    assert kept_ids(path) == ["e1"]
+
+
+def test_a_journal_that_is_removed_is_begun_anew(tmp_path: Path) -> None:
+    store = open_store(tmp_path, tell=lambda line: None)
+    shutil.rmtree(tmp_path / "journal")
+    eventually(lambda: admitted(store) and (tmp_path / "journal").exists())
+    store.settle(None, named("e1"))
+    assert sum(file.stat().st_size for file in (tmp_path / "journal").iterdir()) > 0
+    store.close()
+    assert (kept_ids(tmp_path), journals(tmp_path)) == (["e1"], [])
+
+
+def test_entries_that_nobody_can_keep_any_more_are_told_at_the_end(tmp_path: Path) -> None:
+    told = list[str]()
+    store = open_store(tmp_path / "ledger", tell=told.append)
+    shutil.rmtree(tmp_path / "ledger")
+    store.settle(None, named("e1"))
+    store.close()
+    assert "1 entries are lost" in told[-1]
+
+
+def settle_what_was_admitted_before(store: SqliteStore) -> list[str]:
+    """Settle requests that were under way when the ledger went, and see that no further one is admitted."""
+    for i in range(3):
+        store.settle(None, named(f"e{i}"))
+    eventually(lambda: not admitted(store))
+    return [f"e{i}" for i in range(3)]
+
+
 # ---- many at once ---------------------------------------------------------------------------------------------------
 
 

@@ -64,6 +64,10 @@ class Journal:
             return False
         return True
 
+    def in_place(self) -> bool:
+        """Say whether the file is still where the next process will look for it."""
+        return _is(self._fd, self.path)
+
     def retire(self) -> None:
         """Remove the file: everything in it is durable elsewhere."""
         with suppress(OSError):  # a file that stays is caught up again, which changes nothing
@@ -178,5 +182,5 @@ def _is(fd: int, path: Path) -> bool:
     """Say whether `path` still names the open file."""
     try:
         return os.path.samestat(os.fstat(fd), path.stat())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False

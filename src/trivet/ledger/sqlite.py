@@ -5,10 +5,13 @@ ledger at the same time: each has a journal of its own, and SQLite is locked for
 
 Not here: the journal's bytes (`journal.py`), the writing thread (`writer.py`), tables (`tables.py`).
 Invariants: when `settle` returns, the entry survives kill -9; with durability "power", what it returns is done when
-the entry survives a power cut too. Nothing is ever repaired by hand: whoever opens the ledger next catches up.
+the entry survives a power cut too. Nothing is ever repaired by hand: whoever opens the ledger next catches up. A ledger
+that is removed under a running gateway is noticed within 0.1 s: what was accepted since is in memory, and no more is.
 """
 
 import asyncio
+import errno
+import os
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -29,8 +32,8 @@ MAX_BEHIND = 50_000
 """Entries that may wait for SQLite: what a start catches up in about two seconds (measured: 40 us an entry)."""
 _MAX_JOURNAL = 4_194_304
 """Bytes: about five thousand entries, a fifth of a second to catch up."""
-_PROBE_EVERY_NS = 100_000_000
-"""On a full disk, how often room is looked for: refusals in between cost nothing."""
+_LOOK_EVERY_NS = 100_000_000
+"""How often it is looked whether the journal is in its place and, on a full disk, whether there is room (1.5 us)."""
 _BATCH = 2000
 """Entries of one commit when catching up: decoding all of a journal first took twice as long (garbage collection)."""
 _LINGER_S = 0.05
@@ -73,11 +76,13 @@ class SqliteStore:
         self._broken = ""
         """Why the journal could not be written, the last time it was tried; "" if it could."""
         self._rotate_at = _MAX_JOURNAL
-        self._probe_ns = 0
+        self._look_ns = 0
         self._closed = False
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             _journals(path).mkdir(mode=0o700, exist_ok=True)
+            if self._power:
+                _flush_names(path)
             catch_up(path, tell=tell, connect=connect)
             self._journal = Journal.create(_journals(path), random)
         except OSError as error:
@@ -87,11 +92,15 @@ class SqliteStore:
         self._writer = Writer(path / FILE, connect=connect, tell=tell, linger_s=linger_s)
 
     def reserve(self, request: Request) -> Hold:
-        """Promise room for one entry. Raises `LedgerError`: the disk is full, or SQLite is too far behind."""
+        """Promise room for one entry. Raises `LedgerError`: the disk is full or gone, or SQLite is too far behind."""
         if self._closed:
             raise LedgerError(f"The ledger {self._path} is closed.")
+        now_ns = self._clock.mono_ns()
+        if now_ns >= self._look_ns:
+            self._look_ns = now_ns + _LOOK_EVERY_NS
+            self._look()
         if self._broken:
-            self._look_for_room()
+            raise LedgerError(f"The journal {self._journal.path} cannot be written: {self._broken}")
         if self._writer.behind >= MAX_BEHIND:
             raise LedgerError(f"{self._writer.behind} entries wait for {self._path / FILE}: {self._writer.trouble}.")
         if self._power and self._writer.trouble:
@@ -107,10 +116,8 @@ class SqliteStore:
             blob = self._encode(entry)
             self._journal.append(blob)
         except OSError as error:
-            self._broken = str(error)
-            raise LedgerError(
-                f"The journal {self._journal.path} cannot be written: {error}. Is the disk full?"
-            ) from error
+            self._broken = f"{error}. Is the disk full?"
+            raise LedgerError(f"The journal {self._journal.path} cannot be written: {self._broken}") from error
         except (OverflowError, TypeError, UnicodeError) as error:
             raise LedgerError(f"Entry {entry.id!r} cannot be encoded: {error}.") from error
         self._broken = ""
@@ -133,20 +140,37 @@ class SqliteStore:
         self._closed = True
         if self._writer.close():
             self._journal.retire()
-        else:
+        elif self._journal.in_place():
             self._journal.close()
             self._tell(
                 f"{self._writer.behind} entries wait in {_journals(self._path)} and are written at the next start."
             )
+        else:
+            self._journal.close()
+            self._tell(f"{self._writer.behind} entries are lost: {self._journal.path} was removed while it was open.")
 
-    def _look_for_room(self) -> None:
-        now_ns = self._clock.mono_ns()
-        if now_ns >= self._probe_ns:
-            self._probe_ns = now_ns + _PROBE_EVERY_NS
-            if self._journal.has_room():
-                self._broken = ""
-                return
-        raise LedgerError(f"The journal {self._journal.path} cannot be written: {self._broken}. Is the disk full?")
+    def _look(self) -> None:
+        """See whether the journal can be written, and is where the next start looks for it."""
+        if not self._journal.in_place():
+            self._renew()
+        elif self._broken and self._journal.has_room():
+            self._broken = ""
+
+    def _renew(self) -> None:
+        """Begin another journal in the place of one that was removed, if the ledger's folder is there.
+
+        The folder itself is not made: what was mounted there may come back, and a new ledger would hide its absence.
+        """
+        lost = self._journal.path
+        try:
+            _journals(self._path).mkdir(mode=0o700, exist_ok=True)
+            fresh = Journal.create(_journals(self._path), self._random)
+        except OSError as error:
+            self._broken = f"it was removed, and another cannot be made ({error}). Put {self._path} back."
+            return
+        self._writer.retire(self._journal)
+        self._journal, self._rotate_at, self._broken = fresh, _MAX_JOURNAL, ""
+        self._tell(f"The journal {lost} was removed while it was open: {fresh.path} is in its place.")
 
     def _rotate(self) -> None:
         """Begin a new journal; the old one goes once the writer is past it."""
@@ -196,6 +220,25 @@ def _write_left(db: sqlite3.Connection, file: Path, contents: Contents, tell: Ca
     else:
         file.unlink()
     return count
+
+
+def _flush_names(path: Path) -> None:
+    """Have the disk keep the name of the folder, and of those above: a new one may be gone after a power cut.
+
+    SQLite does the same for the names of its files, in the folder itself. Raises OSError.
+    """
+    for folder in path.absolute().parents:
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except PermissionError:  # not made by us, then
+            continue
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems have no flush for folders
+                raise
+        finally:
+            os.close(fd)
 
 
 def _journals(path: Path) -> Path:

@@ -6,6 +6,7 @@ Invariants: a commit is on the disk when it returns (WAL with synchronous=FULL: 
 The row is for questions; the truth is the last column, the whole Entry as msgpack.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -97,6 +98,24 @@ def open_tables(path: Path, connect: Connect) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def flush_anew(db: sqlite3.Connection, path: Path) -> None:
+    """Write what is in the WAL once more, and flush it: for a connection that was opened after a failure.
+
+    After a flush that failed, Linux calls pages clean that are not on the disk: SQLite reads them back as committed and
+    builds on them, and later flushes succeed without writing them. Raises sqlite3.Error, OSError.
+    """
+    db.execute("BEGIN IMMEDIATE")  # only its holder writes to the WAL
+    with db, suppress(FileNotFoundError):
+        wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)  # SQLite's locks are on other files
+        try:
+            at = 0
+            while data := os.pread(wal, 65_536, at):
+                at += os.pwrite(wal, data, at)
+            os.fsync(wal)
+        finally:
+            os.close(wal)
 
 
 def _use_wal(db: sqlite3.Connection) -> None:

@@ -6,6 +6,7 @@ fails (locked, full, read-only) entries wait here and in the journal, and are tr
 """
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 from trivet.errors import LedgerError
 from trivet.ledger.journal import Journal
-from trivet.ledger.tables import Connect, Settled, insert, open_tables
+from trivet.ledger.tables import Connect, Settled, flush_anew, insert, open_tables
 
 GROUP = 500
 """Entries of one commit: a group this large already spreads the flush (0.3 ms) to under 1 us an entry."""
@@ -42,6 +43,7 @@ class Writer:
         self._queue: SimpleQueue[Put | Journal | None] = SimpleQueue()
         self._hurry = threading.Event()
         self._db: sqlite3.Connection | None = None
+        self._file: os.stat_result | None = None
         self._gave_up = False
         self.put_count = 0
         self.written_count = 0
@@ -98,9 +100,10 @@ class Writer:
         pause_s, last_tries = _FIRST_PAUSE_S, _LAST_TRIES
         while puts and last_tries and not self._gave_up:
             try:
-                self._db = self._db or open_tables(self._path, self._connect)
-                insert(self._db, [put.settled for put in puts])
-            except (sqlite3.Error, LedgerError) as error:
+                db = self._opened()
+                insert(db, [put.settled for put in puts])
+                self._check_place()
+            except (sqlite3.Error, LedgerError, OSError) as error:
                 self._failed(puts, error)
             else:
                 self.written_count += len(puts)
@@ -114,6 +117,21 @@ class Writer:
         if puts:
             self._gave_up = True
             self._failed(puts, LedgerError("The ledger was closed before SQLite took the entry."))
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._db is None:
+            self._db = open_tables(self._path, self._connect)
+            self._file = self._path.stat()
+            if self.trouble:
+                flush_anew(self._db, self._path)
+        return self._db
+
+    def _check_place(self) -> None:
+        """See that what was committed is where it will be looked for: SQLite writes on in a file that was removed."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if self._file is not None and os.path.samestat(self._file, self._path.stat()):
+                return
+        raise LedgerError(f"{self._path} was removed or replaced while it was open.")
 
     def _failed(self, puts: list[Put], error: Exception) -> None:
         if not self.trouble:
