@@ -288,6 +288,7 @@ def test_a_deadline_leaves_no_trace_in_the_task_of_its_request(model: str, tmp_p
 
 @pytest.mark.parametrize("way", [through_the_pipeline, through_the_edge])
 @pytest.mark.parametrize("kind", ["call", "failover", "hit", "refusal"])
+@pytest.mark.slow
 def test_a_caller_cancelled_at_any_await_leaves_one_entry_and_nothing_else(
     way: Way, kind: Kind, tmp_path: Path
 ) -> None:

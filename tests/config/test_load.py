@@ -496,6 +496,7 @@ _values = st.recursive(
 
 
 @given(st.dictionaries(_keys, st.dictionaries(_keys, _values, min_size=1, max_size=4), max_size=4), st.booleans())
+@pytest.mark.slow
 def test_each_key_is_found_in_its_line(sections: dict[str, dict[str, str]], dotted: bool) -> None:  # noqa: FBT001
     lines: list[str] = []
     expected: dict[tuple[Any, ...], int] = {}

@@ -17,6 +17,7 @@ async def hold(numbers: range) -> None:
     assert summary.witnessed > 2
 
 
+@pytest.mark.slow
 async def test_two_hundred_hostile_requests_break_nothing_and_leave_their_entries() -> None:
     await hold(range(200))
 

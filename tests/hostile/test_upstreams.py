@@ -280,6 +280,7 @@ ANSWERS: dict[str, tuple[set[int], Sequence[Step]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_bad_streams_are_errors_with_an_entry_or_good_answers() -> None:
     async with scene() as opened:
         for name, (statuses, ending, steps) in STREAMS.items():
@@ -290,6 +291,7 @@ async def test_bad_streams_are_errors_with_an_entry_or_good_answers() -> None:
         assert len(opened.entries()) == 2 * len(STREAMS)
 
 
+@pytest.mark.slow
 async def test_bad_answers_are_errors_with_an_entry() -> None:
     async with scene() as opened:
         for name, (statuses, steps) in ANSWERS.items():

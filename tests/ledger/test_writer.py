@@ -83,6 +83,7 @@ def test_journals_that_were_full_stay_until_sqlite_has_what_is_in_them(tmp_path:
     assert journals(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_too_many_waiting_entries_stop_admission_until_they_are_written(tmp_path: Path) -> None:
     fault = Fault()
     store = open_store(tmp_path, tell=lambda line: None, connect=fault.connect)

@@ -569,6 +569,7 @@ async def test_an_upgrade_is_answered_as_if_it_were_none_and_ends_the_connection
 # What waits in memory.
 
 
+@pytest.mark.slow
 async def test_the_next_request_waits_for_its_turn_and_a_flood_of_them_for_the_network() -> None:
     held = Held("before answering")
     async with house(held) as opened:

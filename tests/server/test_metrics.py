@@ -127,6 +127,7 @@ def test_names_cannot_break_out_of_their_quotes() -> None:
     assert not [name for name, _ in samples if not name.startswith("trivet_")]
 
 
+@pytest.mark.slow
 def test_the_number_of_series_is_bounded_and_nothing_is_left_out() -> None:
     metrics = Metrics()
     entry = an_entry("e")

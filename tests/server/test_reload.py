@@ -162,6 +162,7 @@ async def test_many_reloads_at_once_drop_nothing_and_leave_nothing_open(tmp_path
 
 
 @pytest.mark.parametrize("by", ["change", "signal"])
+@pytest.mark.slow
 async def test_a_gateway_takes_a_changed_file_while_it_serves(tmp_path: Path, by: str) -> None:
     async with (
         Upstream("Hel", "lo", delay_s=0.4) as old,

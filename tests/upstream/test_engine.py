@@ -205,6 +205,7 @@ def test_the_small_one_answers_while_the_large_one_is_still_being_fetched(
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_closed_in_mid_fetch_stops_fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         gate, content = asyncio.Event(), os.urandom(1 << 22)

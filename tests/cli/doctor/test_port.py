@@ -37,6 +37,7 @@ def test_a_port_that_nobody_has_is_free_and_stays_so(home: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only /proc tells who listens")
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_told_with_the_process_that_has_it(home: Path, taken: int) -> None:
     check = port_check(settings(taken), os.environ)
     assert (check.state, check.whose) == ("bad", "operator")
