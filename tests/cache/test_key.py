@@ -42,7 +42,8 @@ def digest(request: Request) -> bytes | None:
 @pytest.mark.parametrize(
     ("members", "plain"),
     [
-        (b'"seed":1', True), (b'"x":{"a":1,"b":1}', True), (b'"x":[1.50,1e2,"\\u00e9","\\/"]', True),
+        (b'"seed":1', True), (b'"x": [ 1, {"a" : "b  c"} ]', True), (b'"x": { "a": 1, "a": 1 }', False),
+        (b'"x":{"a":1,"b":1}', True), (b'"x":[1.50,1e2,"\\u00e9","\\/"]', True),
         (b'"x":{"a":1,"a":1}', False), (b'"x":[{"a":1.50,"\\u0061":2}]', False),
         (b'"stream_options":{"a":1,"a":2}', True),  # is no part of the key
     ],

@@ -50,9 +50,11 @@ class Fingerprint(NamedTuple):
         """Tell whether no object in the body names a member twice.
 
         Targets differ in which of the two they obey, so such a request must not decide what the plain one is answered.
-        Written again as it was read, a body that comes out the same has lost nothing; only others are searched.
+        Written again as it was read, a body that comes out the same but for blanks has lost nothing; only others are
+        searched, which takes twenty times as long.
         """
-        return self.raw == _encode_raw(self.body) or _searched(self.raw)
+        again = _encode_raw(self.body)
+        return self.raw == again or msgspec.json.format(self.raw, indent=-1) == again or _searched(self.raw)
 
 
 def fingerprint(request: Request, policy: Policy) -> Fingerprint | None:
