@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from trivet.build import SystemClock
 from trivet.ledger import keys
-from trivet.server.exchange import Exchange, Headers
+from trivet.server.exchange import Headers, HttpExchange
 
 ASK: dict[str, Any] = {"model": "a", "messages": [{"role": "user", "content": "hi"}]}
 POLICY = """
@@ -164,7 +164,7 @@ class Tape:
         self.full = False
         self._slow = slow
         """The client takes each write a turn of the loop later, so that whoever sends has to wait."""
-        self._exchange: Exchange | None = None
+        self._exchange: HttpExchange | None = None
 
     def write(self, parts: list[bytes], *, size: int) -> None:
         self.written += b"".join(parts)
@@ -172,31 +172,31 @@ class Tape:
             self.full = True
             asyncio.get_running_loop().call_soon(self._take, self._exchange)
 
-    def _take(self, exchange: Exchange) -> None:
+    def _take(self, exchange: HttpExchange) -> None:
         self.full = False
         exchange.drained()
 
     def date(self) -> bytes:
         return b""
 
-    def may_keep(self, exchange: Exchange) -> bool:
+    def may_keep(self, exchange: HttpExchange) -> bool:
         return True
 
-    def taken(self, exchange: Exchange) -> None:
+    def taken(self, exchange: HttpExchange) -> None:
         """Nothing waits."""
 
     def status(self) -> int:
         """Give the status that was written; 0: none."""
         return int(self.written.split(b" ", 2)[1]) if self.written else 0
 
-    def exchange(self, method: str, path: str = "/", headers: Headers | None = None) -> Exchange:
+    def exchange(self, method: str, path: str = "/", headers: Headers | None = None) -> HttpExchange:
         """Make an exchange on this line; `feed` it its body."""
-        self._exchange = made = Exchange(self, method, keep=True, old=False, expects=False)
+        self._exchange = made = HttpExchange(self, method, keep=True, old=False, expects=False)
         made.path, made.headers = path, headers or []
         return made
 
 
-def feed(exchange: Exchange, body: bytes, *, more: bool = False) -> None:
+def feed(exchange: HttpExchange, body: bytes, *, more: bool = False) -> None:
     """Give an exchange a piece of its request's body, as a connection does."""
     exchange.pieces.append(body)
     exchange.size += len(body)
@@ -204,7 +204,7 @@ def feed(exchange: Exchange, body: bytes, *, more: bool = False) -> None:
     exchange.wake()
 
 
-def chat(tape: Tape, body: Any, headers: Headers | None = None) -> Exchange:
+def chat(tape: Tape, body: Any, headers: Headers | None = None) -> HttpExchange:
     """Make an exchange that asks for a chat completion, its body all there."""
     made = tape.exchange("POST", "/v1/chat/completions", headers)
     feed(made, json.dumps(body).encode())

@@ -197,6 +197,17 @@ async def test_closing_ends_what_is_running_and_refuses_what_comes_after(tmp_pat
     assert [e.outcome.status for e in entries(home)] == ["cancelled"]
 
 
+async def test_a_reader_that_leaves_at_once_leaves_one_cancelled_entry(tmp_path: Path, home: Path) -> None:
+    body = json.dumps({"model": "a", "messages": ASK, "stream": True}).encode()
+    async with Upstream("Hel", "lo", hang_after=1) as upstream:
+        engine = await asyncio.to_thread(Engine, configured(tmp_path, upstream))
+        for _ in range(20):
+            engine.ask("POST", "/v1/chat/completions", [], body).leave()
+        await asyncio.to_thread(engine.close)
+        assert not upstream.open
+    assert [e.outcome.status for e in entries(home)] == ["cancelled"] * 20
+
+
 def test_a_file_that_cannot_be_read_is_an_error_where_the_client_is_made(tmp_path: Path) -> None:
     path = tmp_path / "trivet.toml"
     path.write_text("[targets.a]\nmodle = 1\n")

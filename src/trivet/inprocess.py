@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from trivet import build
-from trivet.errors import ConfigError
+from trivet.errors import ConfigError, TooLargeError
 from trivet.server.app import App
-from trivet.server.exchange import Exchange
+from trivet.server.exchange import ClientGoneError, Headers
 
 if TYPE_CHECKING:
     import httpx2
@@ -203,7 +203,7 @@ class Answer:
     def begun(self, exchange: "Local", task: "asyncio.Task[None]") -> None:
         """The request is under way."""
         task.set_name(f"{_NAME}{exchange.path}")
-        self._exchange = exchange
+        self._exchange, exchange.runner = exchange, task
 
     def head(self, status: int, head: bytes) -> None:
         """The head is here."""
@@ -241,7 +241,7 @@ class Answer:
             pieces, self._pieces, self._size = self._pieces, [], 0
             over = self._over
         if not over:
-            self._call(Local.drained)
+            self._call(Local.taken)
         return pieces, over
 
     def leave(self) -> None:
@@ -258,67 +258,62 @@ class Answer:
             self._loop.call_soon_threadsafe(called)
 
 
-class Local(Exchange):
-    """An exchange without a socket: what is written goes to an Answer, unframed."""
+class Local:
+    """An exchange without a connection: what is written goes to an Answer."""
 
-    __slots__ = ("_answer", "full")
+    def __init__(self, answer: Answer, method: str, path: str, headers: Headers, body: bytes) -> None:
+        self.method, self.path, self.headers = method, path, headers
+        self.started = self.left = self.cancelled = False
+        self.runner: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._answer, self._body = answer, body
+        self._room = asyncio.Event()
+        """The reader has taken what was there."""
 
-    def __init__(self, answer: Answer, method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        super().__init__(self, method, keep=False, old=False, expects=False)
-        self._answer = answer
-        self.full = False
-        self.path, self.headers = path, headers
-        self.pieces, self.size, self.whole = [body] if body else [], len(body), True
-
-    def write(self, parts: list[bytes], *, size: int) -> None:
-        """Take what the exchange has framed: nothing, see below."""
-        raise NotImplementedError
-
-    def date(self) -> bytes:
-        """Nobody caches it."""
-        return b""
-
-    def may_keep(self, exchange: Exchange) -> bool:
-        """There is no connection to keep."""
-        return False
-
-    def taken(self, exchange: Exchange) -> None:
-        """Nothing waits for it."""
+    async def body(self, limit: int) -> bytes:
+        """Give the body, which is here. Raises TooLargeError, ClientGoneError."""
+        if self.left:
+            raise ClientGoneError
+        if len(self._body) > limit:
+            raise TooLargeError(limit)
+        return self._body
 
     async def answer(self, status: int, head: bytes, body: bytes) -> None:
         """Hand on a whole answer."""
-        if not self.left:
-            self.started = self.answered = True
-            self._answer.head(status, head)
-            self._answer.put(body, last=True)
+        self._answer.head(status, head)
+        await self.end(body)
 
     async def begin(self, status: int, head: bytes, piece: bytes) -> None:
         """Hand on the head and the first piece."""
-        if not self.left:
-            self.started = True
-            self._answer.head(status, head)
-            await self._put(piece)
+        self.started = True
+        self._answer.head(status, head)
+        await self.send(piece)
 
     async def send(self, piece: bytes) -> None:
         """Hand on a piece; wait while the reader takes nothing."""
-        if not self.left:
-            await self._put(piece)
+        if self.left:
+            return
+        self._room.clear()
+        if not self._answer.put(piece, last=False) and not self.left:
+            await self._room.wait()
 
     async def end(self, piece: bytes = b"") -> None:
         """Hand on the last piece."""
-        if not self.left:
-            self.answered = True
-            self._answer.put(piece, last=True)
+        self.started, self.task = True, None  # leaving is no news any more
+        self._answer.put(piece, last=True)
 
-    async def _put(self, piece: bytes) -> None:
-        self.full = not self._answer.put(piece, last=False)
-        if self.full:
-            await self._until_taken()
-
-    def drained(self) -> None:
+    def taken(self) -> None:
         """The reader has taken what was there."""
-        self.full = False
-        super().drained()
+        self._room.set()
+
+    def leave(self) -> None:
+        """The reader is gone."""
+        self.left = True
+        self._room.set()
+        task, self.task = self.task, None
+        if task is not None:
+            self.cancelled = True
+            task.cancel()
 
 
 def _transport(library: Any, engine: Engine, *, owned: bool) -> Any:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from trivet.server.exchange import ClientGoneError, Exchange
+from trivet.server.exchange import ClientGoneError, Exchange, HttpExchange
 from trivet.server.head import lines
 from trivet.server.http import App
 
@@ -26,13 +26,14 @@ def asgi(app: AsgiApp) -> App:
     """Make an app for `Server` of an ASGI app."""
 
     async def call(exchange: Exchange) -> None:
+        assert isinstance(exchange, HttpExchange)
         bridge = _Bridge(exchange)
         await app(_scope(exchange), bridge.receive, bridge.send)
 
     return call
 
 
-def _scope(exchange: Exchange) -> Scope:
+def _scope(exchange: HttpExchange) -> Scope:
     return {
         "type": "http",
         "method": exchange.method,
@@ -46,7 +47,7 @@ def _scope(exchange: Exchange) -> Scope:
 
 
 class _Bridge:
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: HttpExchange) -> None:
         self._exchange = exchange
         self._given = False
         self._start: Message = {}

@@ -7,15 +7,15 @@ import pytest
 
 from tests.edge_kit import Tape, feed
 from trivet.errors import TooLargeError
-from trivet.server.exchange import ClientGoneError, Exchange
+from trivet.server.exchange import ClientGoneError, HttpExchange
 
 
-def exchange(method: str = "POST", *, old: bool = False) -> tuple[Exchange, Tape]:
+def exchange(method: str = "POST", *, old: bool = False) -> tuple[HttpExchange, Tape]:
     tape = Tape()
-    return Exchange(tape, method, keep=True, old=old, expects=False), tape
+    return HttpExchange(tape, method, keep=True, old=old, expects=False), tape
 
 
-def after(*steps: Callable[[Exchange], Awaitable[object]], method: str = "POST", old: bool = False) -> bytes:
+def after(*steps: Callable[[HttpExchange], Awaitable[object]], method: str = "POST", old: bool = False) -> bytes:
     """Give what was written after these steps."""
     made, tape = exchange(method, old=old)
 
@@ -27,7 +27,7 @@ def after(*steps: Callable[[Exchange], Awaitable[object]], method: str = "POST",
     return tape.written
 
 
-async def fed(made: Exchange, *pieces: bytes, whole: bool = True) -> None:
+async def fed(made: HttpExchange, *pieces: bytes, whole: bool = True) -> None:
     """Feed pieces as a connection does, each in a turn of its own."""
     for i, piece in enumerate(pieces, start=1):
         await asyncio.sleep(0)
@@ -96,13 +96,13 @@ def test_an_answer_says_where_it_ends() -> None:
         (lambda e: e.answer(200, b"", b""), lambda e: e.end()),
     ],
 )
-def test_what_is_sent_out_of_turn_is_a_defect(steps: tuple[Callable[[Exchange], Awaitable[object]], ...]) -> None:
+def test_what_is_sent_out_of_turn_is_a_defect(steps: tuple[Callable[[HttpExchange], Awaitable[object]], ...]) -> None:
     with pytest.raises(RuntimeError):
         after(*steps)
 
 
 def test_an_answer_to_nobody_is_dropped() -> None:
-    async def gone(made: Exchange) -> None:
+    async def gone(made: HttpExchange) -> None:
         made.leave()
 
     assert after(gone, lambda e: e.begin(200, b"", b"x"), lambda e: e.send(b"x"), lambda e: e.end()) == b""

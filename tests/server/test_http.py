@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from tests.server.asgi import EXCHANGE, AsgiApp, Receive, Scope, Send, asgi, read_body, send_bytes
-from trivet.server.exchange import Exchange
+from trivet.server.exchange import Exchange, HttpExchange
 from trivet.server.http import MAX_EARLY_BYTES, MAX_WAITING_BYTES, App, Server, Times, _Connection
 from trivet.server.reader import MAX_HEAD_BYTES, MAX_HEADERS, MAX_URL_BYTES
 from trivet.server.run import bind
@@ -238,9 +238,10 @@ async def test_requests_that_come_byte_by_byte_or_all_at_once_are_read() -> None
 
 
 async def test_an_exchange_says_what_was_asked() -> None:
-    seen: list[Exchange] = []
+    seen: list[HttpExchange] = []
 
     async def app(exchange: Exchange) -> None:
+        assert isinstance(exchange, HttpExchange)
         seen.append(exchange)
         await exchange.answer(200, b"", b"")
 
@@ -410,7 +411,7 @@ async def splitting(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def disordered(scope: Scope, receive: Receive, send: Send) -> None:
-    exchange: Exchange = scope["extensions"][EXCHANGE]
+    exchange: HttpExchange = scope["extensions"][EXCHANGE]
     await exchange.end(b"hell")
 
 

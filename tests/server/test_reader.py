@@ -3,7 +3,7 @@
 import pytest
 
 from tests.edge_kit import Tape
-from trivet.server.exchange import Exchange
+from trivet.server.exchange import HttpExchange
 from trivet.server.reader import MAX_HEADERS, BadHttpError, Reader
 
 SIZED = b"POST /p?q HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
@@ -11,7 +11,7 @@ CHUNKED = b"PUT /c HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\
 GET = b"GET /%20 HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
-def told(exchange: Exchange | None) -> tuple[str, str, str, bytes]:
+def told(exchange: HttpExchange | None) -> tuple[str, str, str, bytes]:
     assert exchange is not None
     assert exchange.whole
     return exchange.method, exchange.path, exchange.query, b"".join(exchange.pieces)

@@ -1,5 +1,6 @@
 """One request and its answer, as an endpoint sees them: read the body, then answer whole or piece by piece.
 
+`Exchange` is what an endpoint may use; `HttpExchange` is one on a connection, and `inprocess.py` has one without any.
 Not here: the socket and the parser (`server/http.py`), what is answered (`server/app.py`), what a head says
 (`server/head.py`).
 Invariants: how an answer is framed is decided here alone; whoever still holds an exchange after its end can do no harm
@@ -24,6 +25,50 @@ class ClientGoneError(Exception):
     """The client left while its request was still being read."""
 
 
+class Exchange(Protocol):
+    """One request and its answer."""
+
+    method: str
+    path: str
+    headers: Headers
+    """In order, names in lower case."""
+    started: bool
+    """The head of the answer is out."""
+    left: bool
+    """The client is gone."""
+    runner: "asyncio.Task[None] | None"
+    """The task that answers it, where the server knows: asking asyncio costs a microsecond."""
+    task: "asyncio.Task[None] | None"
+    """Set by who wants it cancelled when the client leaves, in that same step; until that is no news any more."""
+    cancelled: bool
+    """It was."""
+
+    async def body(self, limit: int) -> bytes:
+        """Read the whole body.
+
+        Raises:
+            TooLargeError: it is larger than `limit` bytes; the rest is not read.
+            ClientGoneError: the connection ended first.
+        """
+        ...
+
+    async def answer(self, status: int, head: bytes, body: bytes) -> None:
+        """Send a whole answer. `head` is lines of headers (`server/head.py`), without those about its framing."""
+        ...
+
+    async def begin(self, status: int, head: bytes, piece: bytes) -> None:
+        """Send the head of an answer whose length is not known yet, and the first piece of its body."""
+        ...
+
+    async def send(self, piece: bytes) -> None:
+        """Send a further piece."""
+        ...
+
+    async def end(self, piece: bytes = b"") -> None:
+        """Send the last piece, and that it was the last."""
+        ...
+
+
 class Line(Protocol):
     """The connection that an exchange is on."""
 
@@ -38,17 +83,17 @@ class Line(Protocol):
         """Give the Date line."""
         ...
 
-    def may_keep(self, exchange: "Exchange") -> bool:
+    def may_keep(self, exchange: "HttpExchange") -> bool:
         """Say whether a further request can be read after this one."""
         ...
 
-    def taken(self, exchange: "Exchange") -> None:
+    def taken(self, exchange: "HttpExchange") -> None:
         """What was here of the body is in other hands: read on."""
         ...
 
 
-class Exchange:
-    """One request and its answer."""
+class HttpExchange:
+    """An exchange on a connection that speaks HTTP/1.1."""
 
     __slots__ = (
         "_chunked", "_line", "_silent", "answered", "cancelled", "client", "expects", "headers", "keep", "last", "left",
@@ -59,7 +104,6 @@ class Exchange:
         self._line, self.method = line, method
         self.path = self.query = ""
         self.headers: Headers = []
-        """In order, names in lower case."""
         self.client: tuple[str, int] | None = None
         self.keep, self.last = keep, not keep  # whether another may follow; whether the client wants none
         self.old, self.expects = old, expects  # HTTP/1.0; holds its body back for a "100 Continue"
@@ -70,22 +114,14 @@ class Exchange:
         self.reader: asyncio.Future[None] | None = None
         self.writer: asyncio.Future[None] | None = None
         self.runner: asyncio.Task[None] | None = None
-        """The task that answers it, where the server knows: asking asyncio costs a microsecond."""
         self.task: asyncio.Task[None] | None = None
-        """Set by who wants it cancelled when the client leaves, in that same step; until that is no news any more."""
         self.cancelled = False
-        """It was."""
         self._chunked = self._silent = False
 
     # The request.
 
     async def body(self, limit: int) -> bytes:
-        """Read the whole body.
-
-        Raises:
-            TooLargeError: it is larger than `limit` bytes; the rest is not read.
-            ClientGoneError: the connection ended first.
-        """
+        """Read the whole body: see `Exchange`."""
         parts: list[bytes] = []
         size = 0
         while True:
@@ -122,7 +158,7 @@ class Exchange:
     # The answer.
 
     async def answer(self, status: int, head: bytes, body: bytes) -> None:
-        """Send a whole answer. `head` is lines of headers (`server/head.py`), without those about its framing."""
+        """Send a whole answer."""
         if self.left:
             return
         parts = self._open(status, head, length=len(body))
@@ -134,7 +170,7 @@ class Exchange:
             await self._until_taken()
 
     async def begin(self, status: int, head: bytes, piece: bytes) -> None:
-        """Send the head of an answer whose length is not known yet, and the first piece of its body."""
+        """Send the head and the first piece."""
         if self.left:
             return
         parts = self._open(status, head, length=None)

@@ -24,7 +24,7 @@ from email.utils import formatdate
 from typing import Any, NamedTuple, cast
 
 from trivet.errors import TrivetError
-from trivet.server.exchange import LINES, Exchange
+from trivet.server.exchange import LINES, Exchange, HttpExchange
 from trivet.server.head import JSON, PRIVATE
 from trivet.server.reader import BadHttpError, Reader
 from trivet.wire.chat import error_body
@@ -224,7 +224,7 @@ class _Connection(asyncio.Protocol):
             elif not exchange.answered:
                 self._task = exchange.runner = self._loop.create_task(self._serve(exchange))
 
-    async def _serve(self, exchange: Exchange) -> None:
+    async def _serve(self, exchange: HttpExchange) -> None:
         """Let the app answer. This is the edge where its defects end, so they are reported here."""
         try:
             try:
@@ -269,7 +269,7 @@ class _Connection(asyncio.Protocol):
 
     # The end.
 
-    def _fail(self, exchange: Exchange, error: TrivetError) -> None:
+    def _fail(self, exchange: HttpExchange, error: TrivetError) -> None:
         if not exchange.answered and not exchange.left:
             self._refuse(error)
 
@@ -336,7 +336,7 @@ class _Connection(asyncio.Protocol):
         """Give the Date line."""
         return self._server.date(self._loop.time())
 
-    def may_keep(self, exchange: Exchange) -> bool:
+    def may_keep(self, exchange: HttpExchange) -> bool:
         """Say whether a further request can be read after this one: its body is here, or is a short rest."""
         short = 0 < self._reader.left <= MAX_DROPPED_BYTES and not exchange.expects
         return (exchange.whole or short) and not self._server.stopping
@@ -358,7 +358,7 @@ class _Connection(asyncio.Protocol):
             self._out_size = 0
             self._transport.write(data)
 
-    def taken(self, exchange: Exchange) -> None:
+    def taken(self, exchange: HttpExchange) -> None:
         """The app has what was here of the body: read on."""
         if self._held:
             self._unhold()
@@ -376,7 +376,7 @@ class _Connection(asyncio.Protocol):
 
     # Time.
 
-    def _await(self, exchange: Exchange) -> None:
+    def _await(self, exchange: HttpExchange) -> None:
         """Set the deadline of a running exchange: the client has one where it is waited for, the app has its own."""
         if self.full or not (exchange.whole or self._held):
             self._expect(self._times.stall_s)

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import httptools
 
 from trivet.errors import TrivetError
-from trivet.server.exchange import Exchange, Headers, Line
+from trivet.server.exchange import Headers, HttpExchange, Line
 
 MAX_HEAD_BYTES = 65_536
 """Of one request's line and headers; also of bytes in a row that are no content (trailers, chunk extensions). llhttp
@@ -45,7 +45,7 @@ class Reader:
     """Reads the requests of one connection, one after the other."""
 
     def __init__(self, line: Line) -> None:
-        self.exchange: Exchange | None = None
+        self.exchange: HttpExchange | None = None
         """From the end of a head until `next`."""
         self.wrong: BadHttpError | None = None
         """What was found first, if anything: nothing is read after it."""
@@ -164,7 +164,7 @@ class Reader:
         raw_path, _, query = self._url.partition(b"?")
         path = raw_path.decode("ascii")
         old = version == "1.0"
-        exchange = Exchange(
+        exchange = HttpExchange(
             self._line, method.decode(), keep=parser.should_keep_alive(), old=old, expects=self._expects and not old
         )
         exchange.path = unquote(path) if "%" in path else path
