@@ -13,7 +13,7 @@ from typing import cast
 
 import msgspec
 
-from trivet.config import Settings, TargetSettings, home, models_folder
+from trivet.config import Settings, TargetSettings, TargetTlsSettings, home, models_folder
 from trivet.config import load as read_settings
 from trivet.errors import ConfigError
 from trivet.ledger.prices import Prices
@@ -140,15 +140,15 @@ class Builder:
             prices.warm()
             if self._prices is not None:
                 prices.follow(self._prices)
+            new = [provider for name, provider in providers.items() if self._providers.get(name) is not provider]
+            for provider in new:
+                await provider.start()
             fresh.pop_all()  # nothing can fail any more: they are ours now
         self._old += [old for name, old in self._providers.items() if providers.get(name) is not old]
         if self._cache is not None and self._cache is not cache:
             self._old.append(self._cache)
-        new = [provider for name, provider in providers.items() if self._providers.get(name) is not provider]
         self._settings, self._store, self._cache, self._providers = settings, store, cache, providers
         self._prices = prices
-        for provider in new:
-            await provider.start()
         return Stages(
             policies=Policies(settings),
             cache=cache,
@@ -175,8 +175,8 @@ class Builder:
 
 
 def _in_file(target: TargetSettings) -> bool:
-    """Tell whether a key is read from a file, where there may be another by now though the settings are the same."""
-    return target.api_key.startswith("file:")
+    """Tell whether a key or certificate is in a file, where another may be by now though the settings are the same."""
+    return target.api_key.startswith("file:") or target.proxy.startswith("file:") or target.tls != TargetTlsSettings()
 
 
 @asynccontextmanager

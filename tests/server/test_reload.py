@@ -131,6 +131,32 @@ async def test_what_takes_a_restart_is_said_so(tmp_path: Path) -> None:
         assert await made.ask(pad="x" * 3000) == 413
 
 
+async def test_what_takes_a_restart_is_said_until_there_is_one(tmp_path: Path) -> None:
+    async with Upstream("x") as upstream, running(tmp_path, toml(a=upstream)) as made:
+        for extra in ("", "# and something else\n"):
+            made.file.write_text(toml(f"{extra}[server]\nport = 9\n", a=upstream))
+            assert await made.reload.now()
+            assert "`server.port` take a restart" in made.told[-1]
+        made.file.write_text(toml(a=upstream))
+        assert await made.reload.now()
+        assert "a restart" not in made.told[-1]
+
+
+async def test_what_nobody_thought_of_is_no_end_of_the_watching(tmp_path: Path) -> None:
+    """A plugin may raise anything; here it is the standard library, of a path that is none."""
+    async with Upstream("x") as upstream, running(tmp_path, toml(a=upstream)) as made:
+        before = made.providers()
+        made.file.write_text(
+            toml(a=upstream)
+            + '[targets.b]\nprovider = "openai"\nbase_url = "https://127.0.0.1:9/v1"\ntls = { ca = "a\\u0000b" }\n'
+        )
+        assert not await made.reload.now()
+        assert made.told[-1].endswith("stays in force.")
+        assert "ValueError" in made.told[-1]
+        assert made.providers() == before
+        assert await made.ask() == 200
+
+
 async def test_a_key_in_a_file_is_read_again(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("sk-first")
@@ -178,6 +204,7 @@ async def test_a_gateway_takes_a_changed_file_while_it_serves(tmp_path: Path, by
             os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
             child.process.send_signal(signal.SIGHUP)
         await until(lambda: "in force" in child.words())
+        assert "a restart" not in child.words()  # `--port` of the command line is no change of the file
         assert {model.id async for model in client.models.list()} == {"a", "b"}
         text = "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
         assert text == "Hello"

@@ -57,19 +57,20 @@ def command(
       trivet serve --workers 4
     """
     with asyncio.Runner(loop_factory=build.loop_factory()) as runner:
-        settings = discover.settings_from(()) if embedded else runner.run(build.settings_or_found(config, os.environ))
+        read = discover.settings_from(()) if embedded else runner.run(build.settings_or_found(config, os.environ))
         asked = {"host": host, "port": port, "workers": workers}
         given = {name: value for name, value in asked.items() if value is not None}
-        server = msgspec.structs.replace(settings.server, **given)
-        settings = msgspec.structs.replace(settings, server=server)
+        server = msgspec.structs.replace(read.server, **given)
+        settings = msgspec.structs.replace(read, server=server)
         if server.workers == 1 or worker_in is not None:
-            runner.run(_main(settings, ready_fd=ready_fd, worker_in=worker_in))
+            runner.run(_main(settings, read, ready_fd=ready_fd, worker_in=worker_in))
             return
         code = runner.run(_crew(settings, config, ready_fd=ready_fd))
     sys.exit(code)
 
 
-async def _main(settings: Settings, *, ready_fd: int | None, worker_in: Path | None) -> None:
+async def _main(settings: Settings, read: Settings, *, ready_fd: int | None, worker_in: Path | None) -> None:
+    """Serve in this process; `read` is as the file has it, before what the command line says instead."""
     kit, server = build.kit(settings, os.environ, tell=_tell), settings.server
     ring = KeyRing(kit.home / KEYS_FILE)
     try:
@@ -79,7 +80,7 @@ async def _main(settings: Settings, *, ready_fd: int | None, worker_in: Path | N
             stages = await builder.build(settings)
             shared = Shared(worker_in, str(os.getpid())) if worker_in is not None else None
             app = App(stages, auth=Auth(ring), random=kit.random, max_body_bytes=server.max_body_bytes, shared=shared)
-            reload = Reload(settings, app, builder, env=os.environ, tell=kit.tell)
+            reload = Reload(read, app, builder, env=os.environ, tell=kit.tell)
 
             def listening() -> None:
                 if worker_in is not None:

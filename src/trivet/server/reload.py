@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from trivet import build
-from trivet.config import Settings, load
+from trivet.config import ServerSettings, Settings, load
 from trivet.errors import ConfigError, LedgerError
 from trivet.server.app import App
 from trivet.server.ask import InForce
@@ -34,7 +34,8 @@ class Reload:
         env: Mapping[str, str],
         tell: Callable[[str], None],
     ) -> None:
-        self._settings, self._app, self._builder, self._env, self._tell = settings, app, builder, env, tell
+        """Watch it; `settings` are as the file has them, before what the command line says instead."""
+        self._began, self._app, self._builder, self._env, self._tell = settings.server, app, builder, env, tell
         self._path = Path(settings.source) if settings.source else None
         self._seen = _look(self._path)
         self._asked = asyncio.Event()
@@ -75,18 +76,22 @@ class Reload:
                 self.beside()
             stages = await self._builder.build(settings)
         except (ConfigError, LedgerError) as error:
-            self._app.metrics.reloads["refused"] += 1
-            self._tell(f"{error}\nThe configuration from before stays in force.")
-            return False
+            return self._refused(str(error))
+        except Exception as error:  # noqa: BLE001  # a plugin's, or ours: the gateway goes on, and goes on watching
+            return self._refused(f"{self._path} cannot be put in force: {type(error).__name__}: {error}")
         before = self._app.use(stages, max_body_bytes=settings.server.max_body_bytes)
         self._app.metrics.reloads["ok"] += 1
-        self._tell(f"{self._path} was read again and is in force.{_needs_restart(self._settings, settings)}")
-        self._settings = settings
+        self._tell(f"{self._path} was read again and is in force.{_needs_restart(self._began, settings.server)}")
         self._used += 1
         ending = asyncio.ensure_future(self._let_go(before))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
         return True
+
+    def _refused(self, why: str) -> bool:
+        self._app.metrics.reloads["refused"] += 1
+        self._tell(f"{why}\nThe configuration from before stays in force.")
+        return False
 
     async def _let_go(self, before: InForce) -> None:
         await before.until_idle()
@@ -98,8 +103,8 @@ class Reload:
 _FIXED = ("host", "port", "workers", "tls", "timeouts")
 
 
-def _needs_restart(old: Settings, new: Settings) -> str:
-    changed = [name for name in _FIXED if getattr(old.server, name) != getattr(new.server, name)]
+def _needs_restart(began: ServerSettings, new: ServerSettings) -> str:
+    changed = [name for name in _FIXED if getattr(began, name) != getattr(new, name)]
     return f" `server.{'` and `server.'.join(changed)}` take a restart." if changed else ""
 
 
