@@ -76,7 +76,7 @@ class Provider(Protocol):
 
     A builder is `build(target: config.TargetSettings, kit: Kit) -> Provider`, registered in `trivet.provider`. One that
     can be asked for more than chat completions says so in `kinds`, a frozenset of `types.Kind`; a request of another
-    kind than it can answer is an `UpstreamError`.
+    kind than it can answer is an `UpstreamError`. One that bounds the length of a request says so in `context_tokens`.
     """
 
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:

@@ -22,6 +22,11 @@ region = "local"
 price = { hour = "$0.08", slots = 2 }
 engine = { context = 2048 }
 
+[targets.tiny]
+provider = "llamacpp"
+model = "smollm2-135m-instruct"
+engine = { context = 100_000 }
+
 [targets.gpt]
 provider = "openai"
 model = "gpt-4o-mini"
@@ -63,11 +68,12 @@ async def described(folder: Path) -> AsyncGenerator[dict[str, Any]]:
 
 async def test_each_name_tells_what_it_is(tmp_path: Path) -> None:
     async with described(tmp_path) as told:
-        assert list(told) == ["small", "gpt", "claude", "mine", "support", "gpt-4o", "any/*"]
+        assert list(told) == ["small", "tiny", "gpt", "claude", "mine", "support", "gpt-4o", "any/*"]
         assert told["small"] == {
             "kind": "target", "provider": "llamacpp", "model": "qwen2.5-coder-0.5b-instruct", "region": "local",
             "asks": ["chat", "completions"], "context_tokens": 2048, "price": {"hour": "0.08"}, "ready": False,
         }  # fmt: skip
+        assert told["tiny"]["context_tokens"] == 8192  # the most that the model can use
         gpt = told["gpt"]
         assert (gpt["price"]["input"], gpt["price"]["output"]) == ("0.15", "0.6")
         assert gpt["context_tokens"] == 128_000

@@ -111,11 +111,8 @@ class Prices:
         }
 
     def context(self, target: str, *, model: str = "") -> int | None:
-        """Say how many tokens a request to a target may have, prompt and answer; None where that is not known."""
-        settings = self._targets[target]
-        if settings.provider == "llamacpp" and not settings.base_url:
-            return settings.engine.context
-        if settings.model == "*" and not model:
+        """Say how many tokens a list gives a target's model, prompt and answer; None where that is not known."""
+        if self._targets[target].model == "*" and not model:
             return None
         listed = None if target in self._own else self._price(target, model).listed
         return listed.model.context_window if listed else None

@@ -55,11 +55,17 @@ def _target(name: str, stages: Stages, *, model: str = "") -> Json:
         "model": model or target.model,
         "region": target.region or None,
         "asks": sorted(_kinds(name, stages)),
-        "context_tokens": stages.prices.context(name, model=model),
+        "context_tokens": _context(name, stages, model=model),
         "price": stages.prices.told(name, model=model, at_ns=stages.clock.now_ns()),
         "ready": not stages.providers[name].ready(),
     }
     return {key: value for key, value in known.items() if value is not None}
+
+
+def _context(target: str, stages: Stages, *, model: str) -> int | None:
+    """Say how long a request may be: as the provider has set it, else as a list has it."""
+    own: int | None = getattr(stages.providers[target], "context_tokens", None)
+    return own or stages.prices.context(target, model=model)
 
 
 def _kinds(target: str, stages: Stages) -> frozenset[str]:

@@ -39,6 +39,10 @@ class Embedded:
         if target.timeouts == TimeoutSettings():
             target = msgspec.structs.replace(target, timeouts=PATIENT)
         self._target, self._weights, self._kit = target, weights, kit
+        self.context_tokens = target.engine.context
+        """Of one request, prompt and answer."""
+        if isinstance(weights, Model):
+            self.context_tokens = min(self.context_tokens, weights.context)
         self._engine: Engine | None = None
         self._inner: Remote | None = None
         self._inner_at: Address | None = None
@@ -53,8 +57,8 @@ class Embedded:
         if find_spec("xllamacpp") is None:
             return
         settings = self._target.engine
-        if isinstance(self._weights, Model) and settings.context > self._weights.context:
-            settings = msgspec.structs.replace(settings, context=self._weights.context)
+        if settings.context > self.context_tokens:
+            settings = msgspec.structs.replace(settings, context=self.context_tokens)
             self._kit.tell(f"{self._target.name}: context is {settings.context} tokens, the most the model can use")
         self._engine = Engine(
             self._target.name,

@@ -112,6 +112,7 @@ class Remote:
         own = [Secret(value) for value in target.headers.values() if len(value) >= _MIN_SECRET]
         secrets = [(secret.reveal().encode(), str(secret).encode()) for secret in ([key] if key else []) + own]
         self._secrets = sorted(secrets, key=lambda pair: -len(pair[0]))  # one may be a part of another
+        self._in_names = [secret.lower() for secret, _ in self._secrets]  # names of headers come in lower case
         self._place = _place(base_url, [*headers, *target.headers.items()])
         self._ours = frozenset(name.lower().encode("latin-1") for name, _ in [*headers, *target.headers.items()])
         self._way = way_to(self._place.origin, target, dial=kit.dial, clock=kit.clock)
@@ -248,8 +249,8 @@ class Remote:
     def _passed_on(self, reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
         """Choose the headers that go to the client: not the connection's, not ours, and none with our key in it."""
         headers = [h for h in reply.headers if h[0] not in _NOT_PASSED_ON and not h[0].startswith(b"x-trivet-")]
-        if self._secrets:
-            headers = [h for h in headers if not any(s in h[1] or s.lower() in h[0] for s, _ in self._secrets)]
+        for (secret, _), in_name in zip(self._secrets, self._in_names, strict=True):
+            headers = [h for h in headers if secret not in h[1] and in_name not in h[0]]
         return tuple(headers)
 
 
