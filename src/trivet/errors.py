@@ -168,6 +168,22 @@ class NotReadyError(UpstreamError):
         super().__init__(message, status=503, code="model_loading", spent=False, retry_after_s=retry_after_s)
 
 
+class UnsupportedError(UpstreamError):
+    """A target's protocol has no words for what is asked. Nothing was sent; another target of the pool may have them.
+
+    Args:
+        message: what, and what to do instead; never the words of a prompt.
+        param: the member at fault, as OpenAI's errors name it; None where it is all of the request.
+    """
+
+    status, code, kind = 400, "unsupported_by_target", "invalid_request_error"
+    whose: Whose = "client"
+
+    def __init__(self, message: str, *, param: str | None) -> None:
+        super().__init__(message, status=self.status, code=self.code, spent=False)
+        self.param = param
+
+
 class WeightsError(TrivetError):
     """A model file cannot be had from any source, or its bytes are not what its digest says."""
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from trivet.config import Secret, TargetSettings
-from trivet.errors import UpstreamError
+from trivet.errors import UnsupportedError, UpstreamError
 from trivet.seams import Connections, Kit
 from trivet.types import Chunk, Kind, Opened, Request
 from trivet.upstream.out import way_to
@@ -77,7 +77,7 @@ class Dialect(Protocol):
         ...
 
     def body(self, request: Request, *, model: str) -> bytes:
-        """Write the request. Raises UpstreamError (400, `again`): this sort of target cannot be asked that."""
+        """Write the request. Raises UnsupportedError: this sort of target cannot be asked that."""
         ...
 
     def reading(self, request: Request) -> Reading:
@@ -150,10 +150,8 @@ class Remote:
         model = request.model if self._target.model == "*" else self._target.model
         try:
             if request.kind not in self._dialect.kinds:
-                raise UpstreamError(
-                    f"Target {self._target.name!r} cannot be asked for {request.kind}: its protocol has none here.",
-                    status=400, code="unsupported_endpoint", again=True, spent=False,
-                )  # fmt: skip
+                words = f"Target {self._target.name!r} cannot be asked for {request.kind}: its protocol has none here."
+                raise UnsupportedError(words, param=None)
             body = self._dialect.body(request, model=model)
             reply = await self._way.send(self._head(request, model, len(body)), body)
             try:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from trivet.errors import UpstreamError
+from trivet.errors import UnsupportedError
 
 NULL = Raw(b"null")
 KEPT = "anthropic_content"
@@ -88,23 +88,16 @@ _read_part = msgspec.json.Decoder(_Part).decode
 _read_object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def refused(words: str, *, param: str) -> UpstreamError:
-    """Make the error for what this API cannot say; another target may be able to.
-
-    Args:
-        param: the member at fault, as OpenAI's errors name it.
-    """
-    message = f"Anthropic's Messages API cannot be asked this: {words}"
-    made = UpstreamError(message, status=400, code="unsupported_by_target", again=True, spent=False)
-    made.kind, made.whose, made.param = "invalid_request_error", "client", param
-    return made
+def refused(words: str, *, param: str) -> UnsupportedError:
+    """Make the error for what this API cannot say."""
+    return UnsupportedError(f"Anthropic's Messages API cannot be asked this: {words}", param=param)
 
 
 def conversation(messages: Raw) -> Conversation:
     """Rewrite `messages`.
 
     Raises:
-        UpstreamError: (400, `again`) they are not messages, or say what Anthropic has no words for.
+        UnsupportedError: they are not messages, or say what Anthropic has no words for.
     """
     try:
         said = _read_said(messages)

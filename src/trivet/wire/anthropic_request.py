@@ -101,7 +101,7 @@ def for_anthropic(request: Request, *, model: str) -> bytes:
     """Write the body for `POST /v1/messages`.
 
     Raises:
-        UpstreamError: (400, `again`) something in it cannot be said to Anthropic; says what, and what to do.
+        UnsupportedError: something in it cannot be said to Anthropic; says what, and what to do.
     """
     fields = request.fields
     asked = _asked(fields)

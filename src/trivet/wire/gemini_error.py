@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from trivet.errors import UpstreamError
+from trivet.errors import UnsupportedError, UpstreamError
 
 Json = dict[str, Any]
 
@@ -30,13 +30,9 @@ _DELAY = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 """A protobuf Duration as JSON."""
 
 
-def unsupported(what: str, *, param: str) -> UpstreamError:
-    """Make the refusal of something that Gemini cannot be asked: another target of the pool may know it."""
-    error = UpstreamError(
-        f"Gemini cannot be asked that: {what}", status=400, code="unsupported_by_target", again=True, spent=False
-    )
-    error.kind, error.whose, error.param = "invalid_request_error", "client", param
-    return error
+def unsupported(what: str, *, param: str) -> UnsupportedError:
+    """Make the refusal of something that Gemini cannot be asked."""
+    return UnsupportedError(f"Gemini cannot be asked that: {what}", param=param)
 
 
 def read_refusal(body: bytes) -> UpstreamError | None:
