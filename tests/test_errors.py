@@ -17,6 +17,7 @@ from trivet.errors import (
     TooLargeError,
     TrivetError,
     UnknownModelError,
+    UnsupportedError,
     UpstreamError,
     WeightsError,
 )
@@ -31,6 +32,7 @@ MADE: tuple[tuple[TrivetError, int, str, str], ...] = (
     (LedgerError("full"), 503, "ledger_unavailable", "operator"),
     (UpstreamError("broken"), 502, "upstream_error", "upstream"),
     (NotReadyError("40 %", retry_after_s=5), 503, "model_loading", "upstream"),
+    (UnsupportedError("no", param="n"), 400, "unsupported_by_target", "client"),
     (DeadlineError(800), 504, "deadline_exceeded", "client"),
     (WeightsError("none"), 500, "weights_unavailable", "operator"),
     (ConfigError("bad"), 500, "bad_config", "operator"),

@@ -10,7 +10,8 @@
     ├── TooLargeError     413  a body over the limit
     ├── LedgerError       503  the ledger cannot promise to keep an entry
     ├── UpstreamError          a target did not answer as it should (its own status and words, where it gave any)
-    │   └── NotReadyError 503  a local model that is still being fetched or loaded
+    │   ├── NotReadyError 503  a local model that is still being fetched or loaded
+    │   └── UnsupportedError 400  the target's protocol has no words for what is asked
     ├── DeadlineError     504  the client's own deadline passed
     └── WeightsError           a model file that cannot be had or does not match its digest
 

@@ -87,7 +87,7 @@ def for_gemini(request: Request, *, model: str) -> bytes:
     """Write the body of `generateContent`, and of `streamGenerateContent`: they are the same.
 
     Raises:
-        UpstreamError: 400: Gemini has no word for something that would change the answer.
+        UnsupportedError: Gemini has no word for something that would change the answer.
     """
     fields = request.fields
     try:
