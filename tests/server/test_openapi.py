@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.edge_kit import get, raw
+from trivet.errors import BadRequestError
 from trivet.server.openapi import document
 from trivet.testing.house import house
-from trivet.types import Kind
+from trivet.types import Controls, Kind, Labels
 from trivet.wire.request import read_request
 
 
@@ -74,3 +75,17 @@ def test_the_bodies_that_it_describes_are_those_that_are_read(kind: Kind, requir
     body = {"model": "m", "messages": [], "prompt": "", "input": []}
     asked = json.dumps({name: body[name] for name in required}).encode()
     assert read_request(asked, [], id="r", tenant="t", key_id="", at_ns=0, kind=kind).kind == kind
+
+
+def test_the_controls_that_it_describes_are_those_that_are_taken() -> None:
+    told = document([("POST", "/x", "X.", True, "chat")])["components"]["schemas"]["ChatBody"]["properties"]["trivet"]
+    known = {*Labels.__struct_fields__, *(name.removesuffix("_ms") for name in Controls.__struct_fields__)}
+    assert set(told["properties"]) == known
+    assert told["additionalProperties"] is False
+    for name, schema in told["properties"].items():
+        values = schema.get("enum") or [None, "1h" if name == "deadline" else "x" * schema.get("maxLength", 1)]
+        for value in values:
+            body = json.dumps({"model": "m", "messages": [], "trivet": {name: value}}).encode()
+            assert read_request(body, [], id="r", tenant="t", key_id="", at_ns=0).model == "m"
+    with pytest.raises(BadRequestError, match="no such control"):
+        read_request(b'{"model":"m","messages":[],"trivet":{"x":1}}', [], id="r", tenant="t", key_id="", at_ns=0)

@@ -32,13 +32,24 @@ _ERROR = {
 
 _TEXTS = {"anyOf": [{"type": "string"}, {"type": "array"}]}
 _OPTIONS = {"type": "object", "properties": {"include_usage": {"type": ["boolean", "null"]}}}
+_WORD = {"type": ["string", "null"], "maxLength": 256}
+_CONTROLS: dict[str, Any] = {
+    "cache": {"enum": ["auto", "off", "refresh", "only", None]},
+    "report": {"enum": ["on", "off", True, False, None]},
+    "deadline": {"type": ["string", "integer", "null"], "pattern": "^[1-9][0-9]{0,8}(ms|s|m|h)?$", "minimum": 1,
+                 "maximum": 999_999_999},
+    **dict.fromkeys(("namespace", "baseline", "feature", "agent", "customer"), _WORD),
+}  # fmt: skip
+"""As headers they begin with `x-trivet-`; docs/http.md says what they mean."""
+
 _RAW: dict[str, Any] = {
     "messages": {"type": "array", "items": {"type": "object"}},
     "prompt": _TEXTS,
     "input": _TEXTS,
     "stream_options": {"anyOf": [_OPTIONS, {"type": "null"}]},
+    "trivet": {"type": "object", "properties": _CONTROLS, "additionalProperties": False},
 }
-"""Of members that are passed on unread, and so have no type of ours."""
+"""Of members that are passed on unread, and of our own words: no type of ours says all that is known of them."""
 
 
 def _body(kind: Kind) -> dict[str, Any]:

@@ -187,8 +187,6 @@ def _sort_headers(headers: Headers) -> tuple[tuple[tuple[bytes, bytes], ...], di
 
 
 _CACHE_WORDS: dict[str, CacheWord] = {"auto": "auto", "off": "off", "refresh": "refresh", "only": "only"}
-CONTROLS = ("cache", "report", "namespace", "baseline", "deadline", "feature", "agent", "customer")
-"""All words of ours that a client may say."""
 _NOT_YET = frozenset({"max-error", "quality", "priority", "cache-tags"})
 _MAX_WORD = 256
 
