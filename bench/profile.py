@@ -1,10 +1,10 @@
 """Where a request's processor time goes: by stage (py-spy samples), and in instructions (callgrind counts).
 
-    python bench/profile.py [--seconds 15] [--requests 600] [--json]
+    python bench/profile.py [--seconds 15] [--requests 600] [--against FOLDER] [--json]
 
 A real gateway on one core, mock and load on the other, as in `gateway.py`. Samples give shares by stage and are good to
 a percent or two. Counts are of user instructions, the same on any machine and whatever else runs on it: what a change
-to the code costs or saves is read off them. Needs `pip install py-spy` and valgrind; what is missing is left out.
+to the code costs or saves is read off them: `--against` counts the sources of another checkout too. Needs `pip install py-spy` and valgrind; what is missing is left out.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `python bench/profile.py` looks beside the file only
 
 from bench import gateway, machine
-from bench.machine import GATEWAY_CORE, Process
+from bench.machine import GATEWAY_CORE, HERE, Process
 from bench.peers import Trivet
 
 MODES = {
@@ -78,7 +78,7 @@ def shares(raw: str, *, ledger: float) -> dict[str, float]:
 class Bench:
     """A gateway that is asked."""
 
-    def __init__(self, opened: ExitStack, *, before: tuple[str, ...] = ()) -> None:
+    def __init__(self, opened: ExitStack, *, before: tuple[str, ...] = (), checkout: Path | None = None) -> None:
         _, mock_port = gateway.started_mock(opened)
         trivet = Trivet()
         trivet.prepare()
@@ -86,7 +86,8 @@ class Bench:
         self._port = machine.free_port()
         launch = trivet.launch(self.folder, port=self._port, mock_port=mock_port)
         argv = [*before, sys.executable, *map(str, launch.argv)] if before else list(launch.argv)
-        self.process = Process(argv, core=GATEWAY_CORE, folder=self.folder, env=launch.env)
+        env = {**launch.env, **({"PYTHONPATH": str(checkout / "src")} if checkout else {})}
+        self.process = Process(argv, core=GATEWAY_CORE, folder=self.folder, env=env)
         opened.callback(self.process.stop)
         gateway.first_answer(self.process, port=self._port, launch=launch, model="mock")
         self._key, self._seed = launch.key, 0
@@ -140,12 +141,12 @@ def sampled(seconds: float) -> dict[str, dict[str, float]]:
     return told
 
 
-def counted(requests: int) -> dict[str, float]:
-    """Count instructions of a request for each way of asking, in thousands."""
+def counted(requests: int, checkout: Path | None = None) -> dict[str, float]:
+    """Count instructions of a request for each way of asking, in thousands; of another checkout, if one is given."""
     with ExitStack() as opened:
         out = Path(opened.enter_context(tempfile.TemporaryDirectory())) / "out"
         tool = ("valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}")
-        bench, told = Bench(opened, before=tool), {}
+        bench, told = Bench(opened, before=tool, checkout=checkout), {}
 
         def control(*asked: str) -> None:
             subprocess.run(["callgrind_control", *asked, str(bench.pid())], check=True, capture_output=True)
@@ -169,11 +170,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=15, help="of sampling, for each way of asking")
     parser.add_argument("--requests", type=int, default=600, help="counted, for each way of asking")
+    parser.add_argument("--against", type=Path, help="another checkout, to be counted as well")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    told: dict[str, object] = {"machine": machine.described(), "command": " ".join(sys.argv)}
+    told: dict[str, object] = {
+        "machine": machine.described(),
+        "command": " ".join(sys.argv),
+        "commit": _commit(HERE.parent),
+    }
     told["share_percent"] = sampled(given.seconds) if shutil.which("py-spy") else "py-spy is not installed"
     told["k_instructions"] = counted(given.requests) if shutil.which("valgrind") else "valgrind is not installed"
+    if given.against is not None and shutil.which("valgrind"):
+        told["against"] = {"commit": _commit(given.against), "k_instructions": counted(given.requests, given.against)}
     if given.json:
         print(json.dumps(told, indent=1))
         return
@@ -182,6 +190,12 @@ def main() -> None:
         for name, percent in found.items():
             print(f"  {percent:5.1f}  {name}")
     print("\nthousand user instructions a request:", told["k_instructions"])
+    if "against" in told:
+        print("against", told["against"])
+
+
+def _commit(checkout: Path) -> str:
+    return machine.said(["git", "-C", checkout, "rev-parse", "--short", "HEAD"])
 
 
 if __name__ == "__main__":
