@@ -4,13 +4,15 @@
 
 A real gateway on one core, mock and load on the other, as in `gateway.py`. Samples give shares by stage and are good to
 a percent or two. Counts are of user instructions, the same on any machine and whatever else runs on it: what a change
-to the code costs or saves is read off them: `--against` counts the sources of another checkout too. Needs `pip install py-spy` and valgrind; what is missing is left out.
+to the code costs or saves is read off them, and `--against` counts the sources of another checkout too. Needs
+`pip install py-spy` and valgrind; what is missing is left out.
 """
 
 import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -175,7 +177,7 @@ def main() -> None:
     given = parser.parse_args()
     told: dict[str, object] = {
         "machine": machine.described(),
-        "command": " ".join(sys.argv),
+        "command": _command(),
         "commit": _commit(HERE.parent),
     }
     told["share_percent"] = sampled(given.seconds) if shutil.which("py-spy") else "py-spy is not installed"
@@ -192,6 +194,11 @@ def main() -> None:
     print("\nthousand user instructions a request:", told["k_instructions"])
     if "against" in told:
         print("against", told["against"])
+
+
+def _command() -> str:
+    """Give the command line, without the folders of this machine."""
+    return shlex.join(Path(word).name if word.startswith("/") else word for word in ["python", *sys.argv])
 
 
 def _commit(checkout: Path) -> str:
