@@ -121,7 +121,7 @@ async def _crew(settings: Settings, config: Path | None, *, ready_fd: int | None
     argv += ["--config", str(config)] if config else []
     plan = Plan(size=server.workers, command=argv, grace_s=seconds(server.timeouts.grace))
     with sock:
-        return await Crew(plan, tell=_tell, ready=ready).run(kit.home)
+        return await Crew(plan, tell=_tell, ready=ready).run()
 
 
 def _tell(line: str) -> None:

@@ -51,13 +51,13 @@ class Crew:
         self._waiting = plan.size
         self.code = 0
 
-    async def run(self, home: Path) -> int:
+    async def run(self) -> int:
         """Keep them running until SIGINT or SIGTERM; gives the exit code."""
         loop = asyncio.get_running_loop()
         for kind in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(kind, self._end)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._signal(signal.SIGHUP))
-        with tempfile.TemporaryDirectory(prefix="workers-", dir=home) as folder:
+        with tempfile.TemporaryDirectory(prefix="trivet-workers-") as folder:
             async with asyncio.TaskGroup() as group:
                 for number in range(1, self._plan.size + 1):
                     group.create_task(self._keep(number, Path(folder)))
