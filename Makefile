@@ -45,7 +45,7 @@ fast: $(STAMP)
 slow: $(STAMP)
 	$(BIN)/pytest -q -n 2 -m slow
 
-torture: $(STAMP)  ## cut power, faults and kills at every file operation of the ledger, at full scale: some 10 minutes
+torture: $(STAMP)  ## cut power, faults and kills at every file operation of the ledger, at full scale: some minutes
 	TRIVET_TORTURE=20 $(BIN)/pytest -q -rA -n 2 tests/disk tests/test_torture.py tests/test_torture_live.py
 
 compat: $(STAMP)  ## client libraries, each in an environment of its own, against a gateway; CLIENT=llm runs one
