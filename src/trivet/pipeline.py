@@ -429,7 +429,7 @@ def _usage(tally: Tally) -> tuple[Usage | None, bool]:
         return None, False  # the target failed without a word
     if tally.request.kind == "moderations":
         return None, False  # they report no tokens
-    prompt = sum(len(bytes(value)) for value in tally.request.fields.values())
+    prompt = sum(memoryview(value).nbytes for value in tally.request.fields.values())
     output = 0 if tally.request.kind == "embeddings" else tally.chunks if tally.request.stream else tally.out_bytes // 4
     return Usage(input_tokens=prompt // 4, output_tokens=output), True
 

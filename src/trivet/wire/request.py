@@ -25,28 +25,27 @@ _Name = Annotated[str, Meta(min_length=1, max_length=512)]
 _Words = dict[str, str | int | float | bool | None] | UnsetType
 
 
-class ChatBody(Struct, gc=False):
+class _Written(Struct, kw_only=True, gc=False):
+    """What requests for text that is written have in common."""
+
+    model: _Name
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    temperature: float | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    trivet: _Words = UNSET
+
+
+class ChatBody(_Written, kw_only=True, gc=False):
     """The members of a chat completion request that Trivet itself reads; all others pass through."""
 
-    model: _Name
     messages: Raw
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    temperature: float | None = None
-    n: Annotated[int, Meta(ge=1, le=128)] | None = None
-    trivet: _Words = UNSET
 
 
-class CompletionBody(Struct, gc=False):
+class CompletionBody(_Written, kw_only=True, gc=False):
     """The same of a completion request, the older way: a prompt and no messages."""
 
-    model: _Name
     prompt: Raw
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    temperature: float | None = None
-    n: Annotated[int, Meta(ge=1, le=128)] | None = None
-    trivet: _Words = UNSET
 
 
 class EmbeddingBody(Struct, gc=False):
@@ -129,15 +128,9 @@ def read_request(
     words_given |= asked
     labels, controls = _controls(words_given) if words_given else (_NO_LABELS, _NO_CONTROLS)
     stream, options, temperature, n = False, None, None, 1
-    if isinstance(read, (ChatBody, CompletionBody)):
+    if type(read) is ChatBody or type(read) is CompletionBody:  # `isinstance` of a Struct may go through ABCMeta
         stream, options, temperature, n = bool(read.stream), read.stream_options, read.temperature, read.n or 1
-    if isinstance(read, ChatBody):
-        if not bytes(read.messages).startswith(b"["):
-            raise BadRequestError("`messages` must be a list of messages.", param="messages")
-    else:
-        name, value = ("prompt", read.prompt) if isinstance(read, CompletionBody) else ("input", read.input)
-        if bytes(value)[:1] not in (b'"', b"["):
-            raise BadRequestError(f"`{name}` must be a text or a list.", param=name)
+    _check_text(fields, kind)
     return Request(
         id=id,
         kind=kind,
@@ -157,6 +150,17 @@ def read_request(
 
 
 _NO_LABELS, _NO_CONTROLS = Labels(), Controls()
+_TEXT: dict[Kind, str] = {"chat": "messages", "completions": "prompt", "embeddings": "input", "moderations": "input"}
+_BRACKET, _QUOTE = ord("["), ord('"')
+
+
+def _check_text(fields: dict[str, Raw], kind: Kind) -> None:
+    """See that what is asked about has its type. Raises BadRequestError."""
+    name = _TEXT[kind]
+    first = memoryview(fields[name])[0]  # the rest may be megabytes
+    if first != _BRACKET and (kind == "chat" or first != _QUOTE):
+        wanted = "a list of messages" if kind == "chat" else "a text or a list"
+        raise BadRequestError(f"`{name}` must be {wanted}.", param=name)
 
 
 def _word(value: str | float | bool) -> str:  # noqa: FBT001  # a JSON value
