@@ -13,6 +13,7 @@ from typing import cast
 
 import msgspec
 
+from trivet.aside import Aside
 from trivet.config import Settings, TargetSettings, TargetTlsSettings, home, models_folder
 from trivet.config import load as read_settings
 from trivet.errors import ConfigError
@@ -104,6 +105,7 @@ class Builder:
         self._prices: Prices | None = None
         self._providers: dict[str, Provider] = {}
         self._old: list[Cache | Provider] = []
+        self._aside = Aside()
 
     async def build(self, settings: Settings) -> Stages:
         """Build every stage, and start what is new.
@@ -157,10 +159,12 @@ class Builder:
             store=store,
             prices=prices,
             clock=kit.clock,
+            aside=self._aside,
         )
 
     async def let_go(self) -> None:
         """Close what the configurations before this one had: call it when none of their requests is running."""
+        await self._aside.idle()
         old, self._old = self._old, []
         for one in old:
             await one.aclose()
@@ -171,6 +175,7 @@ class Builder:
             for one in (self._store, self._cache, *self._providers.values(), *self._old):
                 if one is not None:
                     opened.push_async_callback(one.aclose)
+            opened.push_async_callback(self._aside.aclose)
         self._store, self._cache, self._providers, self._old = None, None, {}, []
 
 

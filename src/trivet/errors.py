@@ -189,3 +189,13 @@ class WeightsError(TrivetError):
     """A model file cannot be had from any source, or its bytes are not what its digest says."""
 
     code, whose = "weights_unavailable", "operator"
+
+
+class EmbedderError(TrivetError):
+    """Texts cannot be turned into vectors: the embedder is not there yet, has failed, or has too much waiting."""
+
+    status, code, whose = 503, "embedder_unavailable", "operator"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
+from trivet.aside import Aside
 from trivet.errors import BadRequestError, CacheMissError, DeadlineError, RefusedError, TrivetError, UpstreamError
 from trivet.ledger.prices import Cost, Prices
 from trivet.routing.policies import Policies
@@ -64,6 +65,7 @@ class Stages(NamedTuple):
     store: Store
     prices: Prices
     clock: Clock
+    aside: Aside
 
 
 @dataclass(slots=True)
@@ -177,8 +179,31 @@ async def answer(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
         # a caller that hangs up cancels us, and that is when the entry matters most.
         await shielded(settle(tally, stages))
     await keep(tally, stages)
+    if type(tally.decision) is Serve and tally.decision.hit.audit:
+        stages.aside.start(audit(tally, stages))
     for chunk in ending:
         yield chunk
+
+
+async def audit(served: Tally, stages: Stages) -> Entry | None:
+    """Ask upstream what a hit answered already, so that the cache can compare: a request of its own, with its Entry."""
+    asked, clock = served.request, stages.clock
+    request = replace(
+        asked,
+        id=f"{asked.id}-audit",
+        controls=replace(asked.controls, cache="refresh", deadline_ms=None),
+        at_ns=clock.now_ns(),
+        audit_of=asked.id,
+    )
+    tally = Tally(request, clock.mono_ns())
+    tally.ticket = served.ticket
+    try:
+        async with aclosing(answer(tally, stages)) as chunks:
+            async for _ in chunks:
+                pass
+    except TrivetError:
+        return tally.entry  # which says what happened; nobody waits for more
+    return tally.entry
 
 
 # ---- look: the only I/O before the answer ----------------------------------------------------------------------------
@@ -352,6 +377,9 @@ def settle(tally: Tally, stages: Stages) -> Awaitable[None] | None:
         cache=tally.cache,
         hit_of=hit.origin_id if hit else "",
         hit_age_ms=hit.age_ms if hit else 0,
+        cosine=hit.cosine if hit else None,
+        p_correct=hit.p_correct if hit else None,
+        audit_of=request.audit_of,
         price_version=cost.version,
         outcome=_outcome(tally, stages, usage=usage, estimated=estimated, cost=cost),
         baseline=baseline,
@@ -459,6 +487,9 @@ def _compare(
     name = tally.request.controls.baseline or (policy.baseline if policy else None)
     if name is None or tally.error is not None:
         return None, {}
+    if tally.request.audit_of:  # without Trivet it would not have been asked at all
+        nanos = cost.nanos
+        return Baseline(target=name, cost_nanos=Nanos(0)), {} if nanos is None else {"audit": Nanos(-nanos)}
     hit = tally.decision.hit.kind if type(tally.decision) is Serve else ""
     return stages.prices.compare(name, target=tally.target, hit=hit, usage=usage, cost=cost, at_ns=tally.request.at_ns)
 

@@ -60,6 +60,8 @@ class Controls(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
     cache: CacheWord = "auto"
     namespace: str = ""
+    tags: tuple[str, ...] = ()
+    """Under which the answer can be taken off again."""
     baseline: str = ""
     report: bool | None = None
     deadline_ms: int | None = None
@@ -88,6 +90,8 @@ class Request(Struct, frozen=True, kw_only=True, gc=False):
     """Request headers that are passed on to the target as they came (lower-case names)."""
     at_ns: int = 0
     """Time of day at which the first byte of it was in our hands."""
+    audit_of: str = ""
+    """Id of the request whose hit this one checks."""
 
 
 class CachePolicy(Struct, frozen=True, kw_only=True, gc=False):
@@ -98,6 +102,10 @@ class CachePolicy(Struct, frozen=True, kw_only=True, gc=False):
     max_temperature: float
     tools: bool
     partition: tuple[str, ...]
+    threshold: float = 0.93
+    """Cosine from which `static` serves."""
+    max_error: float = 0.01
+    """Share of all answers that may be wrong hits: what `vcache` and `verified` promise."""
 
 
 class Policy(Struct, frozen=True, kw_only=True, gc=False):
@@ -147,6 +155,8 @@ class Hit(Struct, frozen=True, kw_only=True, gc=False):
     age_ms: int
     cosine: float | None = None
     p_correct: float | None = None
+    audit: bool = False
+    """It is also to be asked upstream, in the background, to see whether it was right."""
 
 
 class Hold(Struct, frozen=True, kw_only=True, gc=False):
@@ -309,6 +319,12 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """off, bypass, miss, exact, semantic."""
     hit_of: str = ""
     """Id of the Entry whose answer was served."""
+    cosine: float | None = None
+    """Of a semantic hit: how near its question was."""
+    p_correct: float | None = None
+    """Of a semantic hit: how likely its answer was thought to be right."""
+    audit_of: str = ""
+    """Id of the Entry whose hit this request checked: it was asked by us, in the background."""
     hit_age_ms: int = 0
     price_version: str = ""
     embedder_digest: str = ""

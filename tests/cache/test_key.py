@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trivet.cache.key import Fingerprint, KeyParts, fingerprint
+from trivet.cache.key import Fingerprint, KeyParts, Question, fingerprint, question
 from trivet.testing.cache_suite import POLICY, ask
 from trivet.types import Request
 from trivet.wire.request import read_request
@@ -85,3 +85,31 @@ def test_no_part_of_a_key_can_be_left_out() -> None:
         "version", "kind", "tenant", "policy", "policy_digest", "namespace", "partition", "headers", "body",
     }  # fmt: skip
     assert not KeyParts.__struct_defaults__
+
+
+def asked(content: Any, **more: Any) -> Question | None:
+    request = ask(messages=[*more.pop("before", []), {"role": "user", "content": content}], **more)
+    found = fingerprint(request, POLICY)
+    assert found is not None
+    return question(request, POLICY, found.body)
+
+
+def test_a_question_is_the_last_words_and_its_scope_all_else() -> None:
+    one, other = asked("2+2?"), asked("3+3?")
+    assert one is not None
+    assert other is not None
+    assert (one.text, other.text) == ("2+2?", "3+3?")
+    assert one.scope == other.scope
+    assert one.scope != fingerprint(ask(), POLICY).digest  # type: ignore[union-attr]
+
+
+@given(CASES, CASES)
+def test_questions_share_a_scope_only_if_all_else_is_the_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    def scope(case: dict[str, Any], text: str) -> bytes:
+        before = case["messages"]
+        found = asked(text, before=before, **{name: value for name, value in case.items() if name != "messages"})
+        assert found is not None
+        return found.scope
+
+    same = typed(DEFAULTS | one) == typed(DEFAULTS | other)
+    assert (scope(dict(one), "a") == scope(dict(other), "b")) is same

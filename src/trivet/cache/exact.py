@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from trivet.cache.key import fingerprint
+from trivet.cache.key import Fingerprint, fingerprint
 from trivet.config import CacheSettings
 from trivet.errors import UpstreamError
 from trivet.seams import Clock, Found, Kit
@@ -52,10 +52,12 @@ class Exact:
 
     async def find(self, request: Request, policy: Policy) -> Found:
         """Look the request up by its whole key."""
-        assert policy.cache is not None
         made = fingerprint(request, policy)
-        if made is None:
-            return Found()
+        return Found() if made is None else self.look(made, policy)
+
+    def look(self, made: Fingerprint, policy: Policy) -> Found:
+        """Look for a request whose key is made."""
+        assert policy.cache is not None
         kept = self._kept.get(made.digest)
         if kept is None:
             return Found(ticket=_Ticket(made.digest, plain=made.plain()))

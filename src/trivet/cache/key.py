@@ -1,4 +1,7 @@
-"""The one function that makes cache keys: the whole of what can change an answer, and whose answer it is.
+"""The one place that makes cache keys: the whole of what can change an answer, and whose answer it is.
+
+A *fingerprint* is of a whole request. A *question* is the same with its last words taken out: what is left is the scope,
+and only questions of one scope are ever compared with each other.
 
 Not here: whether a request may be looked up or kept (`pipeline.py` decides by the policy).
 Invariants: a key cannot be made without a tenant; nothing of the request is left out but how it is delivered
@@ -63,29 +66,70 @@ def fingerprint(request: Request, policy: Policy) -> Fingerprint | None:
     SHA-256, because a collision would hand one tenant's answer to another: no faster hash is safe against somebody who
     looks for one.
     """
-    assert policy.cache is not None
-    labels = request.labels
-    values = {"customer": labels.customer, "feature": labels.feature, "agent": labels.agent}
     fields = request.fields.copy()
     fields.pop("stream", None)
     fields.pop("stream_options", None)
     try:
         raw = _encode_raw(fields)
         body: dict[str, Any] = _decode(raw)
-        parts = KeyParts(
-            version=1,
-            kind=request.kind,
-            tenant=request.tenant,
-            policy=policy.name,
-            policy_digest=policy.digest,
-            namespace=request.controls.namespace,
-            partition=tuple((name, values[name]) for name in policy.cache.partition),
-            headers=tuple(h for h in request.headers if h[0].startswith(_ANSWERING_HEADERS)),
-            body=body,
-        )
-        return Fingerprint(sha256(_encode(parts)).digest(), raw, body)
+        return Fingerprint(_digest(request, policy, request.kind, body), raw, body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
         return None  # lone surrogates, 1e400, a thousand nested lists: legal to pass on, not safe to compare
+
+
+class Question(NamedTuple):
+    """The last words of a conversation, and all that they were said in."""
+
+    scope: bytes
+    """32 bytes: the fingerprint of the request without its last words."""
+    text: str
+
+
+def question(request: Request, policy: Policy, body: dict[str, Any]) -> Question | None:
+    """Take the question out of a request; None where it does not end with the plain words of a user.
+
+    Args:
+        body: of the request's `Fingerprint`.
+    """
+    messages = body.get("messages")
+    if request.kind != "chat" or not isinstance(messages, list) or not messages or not isinstance(messages[-1], dict):
+        return None
+    last: dict[str, Any] = messages[-1]
+    text = _words(last.get("content")) if last.get("role") == "user" else ""
+    if not text.strip():
+        return None
+    shape = "text" if isinstance(last["content"], str) else len(last["content"])
+    rest = {**body, "messages": [*messages[:-1], {**last, "content": shape}]}
+    return Question(_digest(request, policy, "question", rest), text)
+
+
+def _words(content: object) -> str:
+    """Give the text of a message that has nothing but text, else ""."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    parts = [part for part in content if isinstance(part, dict) and part.keys() == {"type", "text"}]
+    texts = [part["text"] for part in parts if part["type"] == "text" and isinstance(part["text"], str)]
+    return "\n".join(texts) if len(texts) == len(content) else ""
+
+
+def _digest(request: Request, policy: Policy, kind: str, body: dict[str, Any]) -> bytes:
+    assert policy.cache is not None
+    labels = request.labels
+    values = {"customer": labels.customer, "feature": labels.feature, "agent": labels.agent}
+    parts = KeyParts(
+        version=1,
+        kind=kind,
+        tenant=request.tenant,
+        policy=policy.name,
+        policy_digest=policy.digest,
+        namespace=request.controls.namespace,
+        partition=tuple((name, values[name]) for name in policy.cache.partition),
+        headers=tuple(h for h in request.headers if h[0].startswith(_ANSWERING_HEADERS)),
+        body=body,
+    )
+    return sha256(_encode(parts)).digest()
 
 
 def _searched(raw: bytes) -> bool:

@@ -21,12 +21,11 @@ _INTERNAL = frozenset({"source", "name"})
 """Fields of the tree that are set here, not in the file."""
 
 _LATER = frozenset(
-    {"budgets", "keys", "targets.*.limits", "policies.*.cache.max_error"}
+    {"budgets", "keys", "targets.*.limits"}
     | {f"policies.*.{k}" for k in ("minimize", "maximize", "quality", "confidence", "ttft", "tokens", "stream")}
 )
 """Keys of later versions: ignoring them would be a promise broken."""
 
-_LATER_MODES = frozenset({"static", "verified", "shadow"})
 LATER_ROUTES = frozenset({"rules", "classifier", "cascade", "learned", "clusters", "best_of_n", "orchestrate"})
 NOT_YET = "This version of Trivet does not have it yet."
 
@@ -97,8 +96,6 @@ def _bare(hint: Any) -> Any:
 def _misfit(raw: Any, hint: Any, at: Place) -> str:
     if at[-1] in ("api_key", "base_url", "proxy") or "headers" in at:
         return f"This is not {_wanted(hint)}"
-    if at[-1] == "mode" and isinstance(raw, str) and raw in _LATER_MODES:
-        return f"{shown(raw)}: {NOT_YET} Remove the line, or write {either(_choices(hint))}."
     return f"{shown(raw)} is not {_wanted(hint)}"
 
 
@@ -112,6 +109,8 @@ def _wanted(hint: Any) -> str:
     if meta.title:
         return f"{meta.title}. {meta.description}"
     words = _wanted(kind).rstrip(".")
+    if meta.gt is not None:
+        return f"{words} above {meta.gt}, at most {meta.le}."
     return f"{words} from {meta.ge} to {meta.le}." if meta.le is not None else f"{words} of at least {meta.ge}."
 
 

@@ -121,7 +121,12 @@ class TargetSettings(Section, frozen=True):
 class CacheSection(Section, frozen=True):
     """`[policies.X.cache]`."""
 
-    mode: Literal["off", "exact"] = "off"
+    mode: Literal["off", "exact", "static", "vcache", "verified", "shadow"] = "off"
+    """`exact`: the same request; the others also serve questions that are alike: from a cosine of `threshold`, by vCache's
+    rule, or by ours. `shadow` serves none of those and says what `verified` would."""
+    threshold: Annotated[float, Meta(gt=0, le=1)] = 0.93
+    max_error: Annotated[float, Meta(gt=0, le=0.5)] = 0.01
+    """Share of all answers that may be wrong hits, for `vcache`, `verified` and `shadow`."""
     ttl: Span = "24h"
     partition: tuple[Literal["customer", "feature", "agent"], ...] = ()
     max_temperature: Annotated[float, Meta(ge=0, le=2)] = 1.0
@@ -186,7 +191,8 @@ class LedgerSettings(Section, frozen=True):
 class CacheSettings(Section, frozen=True):
     """`[cache]`: the bounds of the one cache that all policies share."""
 
-    kind: str = "exact"
+    kind: str = "tiers"
+    """`tiers`: all modes; `exact`: that one alone; or a plugin's."""
     max_entries: Annotated[int, Meta(ge=1)] = 100_000
     max_bytes: Annotated[int, Meta(ge=1024)] = 268_435_456
 

@@ -81,6 +81,8 @@ def _compile(name: str, policy: PolicySettings, targets: Mapping[str, TargetSett
         max_temperature=section.max_temperature,
         tools=section.tools,
         partition=section.partition,
+        threshold=section.threshold,
+        max_error=section.max_error,
     )
     return Policy(
         name=name,

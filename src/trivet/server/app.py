@@ -8,16 +8,18 @@ decided from the Host header or from a URL other than the path that was routed.
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, NamedTuple
 
-from trivet.errors import AuthError, BadRequestError, TrivetError, UnknownModelError
+from msgspec import Struct
+
+from trivet.errors import TrivetError
 from trivet.pipeline import Stages
 from trivet.seams import Connected, Random
-from trivet.server import models
+from trivet.server import correct, models
 from trivet.server.ask import Ask, InForce, Rules
 from trivet.server.auth import Checks
 from trivet.server.exchange import Exchange
 from trivet.server.head import PRIVATE, send_error, send_json
 from trivet.server.metrics import Metrics
-from trivet.server.openapi import document
+from trivet.server.openapi import Described, document
 from trivet.server.sharing import Shared
 from trivet.types import Kind
 
@@ -41,6 +43,8 @@ class Route(NamedTuple):
     because a refusal must leave an Entry too."""
     kind: Kind | None = None
     """What a model is asked for there, if it is."""
+    body: type[Struct] | None = None
+    """What is sent there, where that is our own."""
 
 
 class NotFoundError(TrivetError):
@@ -64,11 +68,15 @@ class App:
         self._auth = auth
         self._rules = Rules(InForce(stages, max_body_bytes=max_body_bytes))
         self.metrics, self.shared = Metrics(), shared
+        stages.aside.told = self.metrics.count
 
         def asking(kind: Kind, path: str, words: str) -> Route:
             count = self.metrics.count
             ask = Ask(kind, self._rules, auth=auth, random=random, count=count)
             return Route("POST", path, ask, words, "own", kind)
+
+        def own(path: str, call: Endpoint, words: str, body: type[Struct]) -> Route:
+            return Route("POST", path, call, words, body=body)
 
         self.routes: Sequence[Route] = (
             asking("chat", "/v1/chat/completions", "Answer a conversation."),
@@ -77,6 +85,8 @@ class App:
             asking("moderations", "/v1/moderations", "Judge texts by a provider's rules."),
             Route("GET", "/v1/models", self._models, "List the names that can be asked for, and what each is."),
             Route("GET", _ONE_MODEL, self._model, "Say what is known of one of them."),
+            own("/trivet/v1/feedback", self._feedback, "Say that a cached answer was wrong.", correct.Feedback),
+            own("/trivet/v1/cache/invalidate", self._invalidate, "Take cached answers off.", correct.Invalidation),
             Route("GET", "/healthz", self._healthz, "Say that the process is alive.", auth="public"),
             Route("GET", "/readyz", self._readyz, "Say whether any target can answer.", auth="public"),
             Route("GET", "/metrics", self._metrics, "Give counters for Prometheus."),
@@ -108,7 +118,7 @@ class App:
             await route.call(exchange)
         except MethodError as error:
             await send_error(exchange, error, b"allow: %b\r\n" % ", ".join(sorted(methods)).encode(), passed=[])
-        except (AuthError, NotFoundError, BadRequestError, UnknownModelError) as error:
+        except TrivetError as error:
             await send_error(exchange, error, passed=[])
 
     async def _models(self, exchange: Exchange) -> None:
@@ -117,6 +127,14 @@ class App:
     async def _model(self, exchange: Exchange) -> None:
         name = exchange.path.removeprefix(_MODELS)
         await send_json(exchange, 200, models.described(name, self._rules.now.stages))
+
+    async def _feedback(self, exchange: Exchange) -> None:
+        tenant, _ = self._auth.check(exchange.headers)
+        await correct.feedback(exchange, self._rules.now.stages, tenant)
+
+    async def _invalidate(self, exchange: Exchange) -> None:
+        tenant, _ = self._auth.check(exchange.headers)
+        await correct.invalidate(exchange, self._rules.now.stages, tenant)
 
     async def _healthz(self, exchange: Exchange) -> None:
         await send_json(exchange, 200, {"status": "ok"})
@@ -135,7 +153,7 @@ class App:
         await exchange.answer(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n" + PRIVATE, text)
 
     async def _openapi(self, exchange: Exchange) -> None:
-        known = [(r.method, r.path, r.words, r.auth != "public", r.kind) for r in self.routes]
+        known = [Described(r.method, r.path, r.words, r.auth != "public", r.kind, r.body) for r in self.routes]
         await send_json(exchange, 200, document(known))
 
     def _states(self) -> dict[str, str]:

@@ -4,9 +4,10 @@ Not here: the routes themselves (`server/app.py`).
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from trivet.types import Kind
 from trivet.version import VERSION
@@ -38,7 +39,7 @@ _CONTROLS: dict[str, Any] = {
     "report": {"enum": ["on", "off", True, False, None]},
     "deadline": {"type": ["string", "integer", "null"], "pattern": "^[1-9][0-9]{0,8}(ms|s|m|h)?$", "minimum": 1,
                  "maximum": 999_999_999},
-    **dict.fromkeys(("namespace", "baseline", "feature", "agent", "customer"), _WORD),
+    **dict.fromkeys(("namespace", "cache-tags", "baseline", "feature", "agent", "customer"), _WORD),
 }  # fmt: skip
 """As headers they begin with `x-trivet-`; docs/http.md says what they mean."""
 
@@ -59,7 +60,21 @@ def _body(kind: Kind) -> dict[str, Any]:
     return {"type": "object", "required": schema["required"], "properties": properties}
 
 
-def _operation(method: str, path: str, words: str, *, needs_key: bool, kind: Kind | None) -> dict[str, Any]:
+class Described(NamedTuple):
+    """A route, as far as it is described."""
+
+    method: str
+    path: str
+    words: str
+    needs_key: bool
+    kind: Kind | None
+    """What a model is asked for there, if it is."""
+    body: type[Struct] | None
+    """What is sent there, where that is our own."""
+
+
+def _operation(route: Described) -> dict[str, Any]:
+    method, path, words, needs_key, kind, body = route
     name = f"{method.lower()}_{path.strip('/').replace('/', '_').replace('.', '_').strip('{}')}"
     failed = {"description": "An error in OpenAI's shape.", "content": {"application/json": {"schema": _ERROR}}}
     operation: dict[str, Any] = {
@@ -74,20 +89,25 @@ def _operation(method: str, path: str, words: str, *, needs_key: bool, kind: Kin
     if kind is not None:
         content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{BODIES[kind].__name__}"}}}
         operation["requestBody"] = {"required": True, "content": content}
+    if body is not None:
+        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}}
+        operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
-def document(routes: Sequence[tuple[str, str, str, bool, Kind | None]]) -> dict[str, Any]:
-    """Describe routes given as (method, path, what it does, whether it needs a key, what is asked for there)."""
+def document(routes: Sequence[Described]) -> dict[str, Any]:
+    """Describe routes."""
     paths: dict[str, dict[str, Any]] = {}
-    for method, path, words, needs_key, kind in routes:
-        paths.setdefault(path, {})[method.lower()] = _operation(method, path, words, needs_key=needs_key, kind=kind)
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    own = [route.body for route in routes if route.body is not None]
+    _, ours = msgspec.json.schema_components(own, ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
         "info": {"title": "Trivet", "version": VERSION},
         "paths": paths,
         "components": {
-            "schemas": {body.__name__: _body(kind) for kind, body in BODIES.items()},
+            "schemas": {body.__name__: _body(kind) for kind, body in BODIES.items()} | ours,
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }

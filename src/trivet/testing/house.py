@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from trivet.aside import Aside
 from trivet.build import SystemClock
 from trivet.cache.exact import Exact
 from trivet.config import Settings, parse
@@ -74,6 +75,7 @@ async def stages(settings: Settings, kit: Kit, store: Store) -> AsyncGenerator[S
     for name, target in settings.targets.items():
         providers[name] = load("trivet.provider", target.provider)(target, kit)
     cache = Exact(max_entries=settings.cache.max_entries, max_bytes=settings.cache.max_bytes, clock=kit.clock)
+    aside = Aside()
     try:
         yield Stages(
             policies=Policies(settings),
@@ -83,8 +85,10 @@ async def stages(settings: Settings, kit: Kit, store: Store) -> AsyncGenerator[S
             store=store,
             prices=Prices(settings.targets),
             clock=kit.clock,
+            aside=aside,
         )
     finally:
+        await aside.aclose()
         for provider in providers.values():
             await provider.aclose()
         await cache.aclose()

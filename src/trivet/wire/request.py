@@ -191,7 +191,7 @@ def _sort_headers(headers: Headers) -> tuple[tuple[tuple[bytes, bytes], ...], di
 
 
 _CACHE_WORDS: dict[str, CacheWord] = {"auto": "auto", "off": "off", "refresh": "refresh", "only": "only"}
-_NOT_YET = frozenset({"max-error", "quality", "priority", "cache-tags"})
+_NOT_YET = frozenset({"max-error", "quality", "priority"})
 _MAX_WORD = 256
 
 
@@ -212,6 +212,7 @@ def _controls(words: dict[str, str]) -> tuple[Labels, Controls]:
     controls = Controls(
         cache=_CACHE_WORDS[cache],
         namespace=given.pop("namespace", ""),
+        tags=_tags(given.pop("cache-tags", "")),
         baseline=given.pop("baseline", ""),
         report=None if report is None else report == "on",
         deadline_ms=_deadline_ms(given.pop("deadline", None)),
@@ -221,6 +222,19 @@ def _controls(words: dict[str, str]) -> tuple[Labels, Controls]:
         why = "this version does not have it yet" if name in _NOT_YET else "there is no such control"
         raise BadRequestError(f"x-trivet-{name}: {why}; leave it out.", param=f"x-trivet-{name}")
     return labels, controls
+
+
+MAX_TAGS = 16
+
+
+def _tags(words: str) -> tuple[str, ...]:
+    """Read tags with commas between them."""
+    tags = tuple(dict.fromkeys(tag for word in words.split(",") if (tag := word.strip())))
+    if len(tags) > MAX_TAGS:
+        raise BadRequestError(
+            f"x-trivet-cache-tags has {len(tags)} tags; an answer may have {MAX_TAGS}.", param="x-trivet-cache-tags"
+        )
+    return tags
 
 
 _SPANS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}

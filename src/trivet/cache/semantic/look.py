@@ -25,6 +25,8 @@ class Kept(Struct, kw_only=True, gc=False):
     wrong: int = 0
     residual: float = 0.0
     """Of the verdict at which this question itself was kept: what came minus what had been expected, in [-1, 1]."""
+    seen: tuple[tuple[float, bool], ...] = ()
+    """For `vcache`, which learns of each question by itself: cosine and verdict of those compared with it."""
 
 
 class Near(NamedTuple):
@@ -66,6 +68,8 @@ class Decider(Protocol):
     """Says whether a kept answer may be served, and learns. One for each policy; called by one thread at a time."""
 
     name: str
+    keeps_same: bool
+    """Whether a question is kept too whose answer is judged the same as that of the one it was compared with."""
 
     def decide(self, look: Look) -> Verdict:
         """Say what to do. Every request that came as far as the semantic tier is put before it exactly once."""

@@ -1,0 +1,251 @@
+"""The kept answers in memory: by exact digest, by likeness within a scope, by tag; bounded in bytes and in entries.
+
+Not here: the disk (`file.py`), whether an answer may be served (a decider).
+Invariants: an answer is found only in the scope that it was kept in, so only by its tenant; after its time, or once it
+is taken off, it is found by nothing; what goes first to make room is what saves least for its size.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
+
+from trivet.cache.semantic.index import Index
+from trivet.cache.semantic.look import Kept
+from trivet.types import Nanos, Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_OVERHEAD_BYTES = 1000
+"""Of one entry beside text, answer and vector: measured with tracemalloc on CPython 3.11 (bench/cache.py)."""
+
+
+class Answer(Struct, kw_only=True, gc=False):
+    """One question and its answer."""
+
+    number: int
+    """63 random bits: two processes that share a file do not give out the same."""
+    scope: bytes
+    digest: bytes
+    """Fingerprint of the whole request."""
+    tenant: str
+    policy: str
+    namespace: str
+    kept: Kept
+    body: bytes
+    usage: Usage | None
+    origin_id: str
+    """Id of the Entry whose answer it is."""
+    target: str
+    kept_ns: int
+    expires_ns: int
+    tags: tuple[str, ...] = ()
+    worth: Nanos = Nanos(0)
+    """What a hit on it saves, in nano-dollars; 0 where no price is known."""
+    hits: int = 0
+    width: int = 0
+    """Of its vector; 0: it has none."""
+    rank: float = 0.0
+    """For making room: the lowest goes first."""
+
+
+class Found(NamedTuple):
+    """A kept answer near a question."""
+
+    answer: Answer
+    cosine: float
+
+
+class _Scope:
+    """Questions that may be compared with each other."""
+
+    def __init__(self) -> None:
+        self.index: Index | None = None
+        self.sizes: dict[int, int] = {}
+        """Of each group."""
+
+
+class Shelf:
+    """All of it. Not thread-safe: one event loop uses it."""
+
+    def __init__(self, *, max_entries: int, max_bytes: int) -> None:
+        self._max_entries, self._max_bytes = max_entries, max_bytes
+        self.gone: Callable[[Answer], None] = lambda _: None
+        """Hears of each answer that the shelf takes off by itself: it is late, or makes room or way."""
+        self._answers: dict[int, Answer] = {}
+        self._by_digest: dict[bytes, int] = {}
+        self._by_origin: dict[str, int] = {}
+        self._by_tag: dict[str, set[int]] = {}
+        self._scopes: dict[bytes, _Scope] = {}
+        self._queue: list[tuple[float, int]] = []
+        """Ranks as they were when they were put here, which may have risen since."""
+        self._floor = 0.0
+        """The rank of what went last: what comes now begins there, so what is not used sinks (GreedyDual, Cao 1997)."""
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def __iter__(self) -> Iterator[Answer]:
+        return iter(list(self._answers.values()))
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._answers
+
+    def by_number(self, number: int) -> Answer | None:
+        """Give an answer by its own number."""
+        return self._answers.get(number)
+
+    def by_digest(self, digest: bytes, *, now_ns: int) -> Answer | None:
+        """Give the answer to exactly this request, if it is fresh."""
+        number = self._by_digest.get(digest)
+        return None if number is None else self._fresh(self._answers[number], now_ns)
+
+    def by_origin(self, entry_id: str) -> Answer | None:
+        """Give the answer that an Entry's request got."""
+        number = self._by_origin.get(entry_id)
+        return None if number is None else self._answers[number]
+
+    def nearest(self, scope: bytes, vector: "NDArray[np.float32]", k: int, *, now_ns: int) -> list[Found]:
+        """Give the k fresh answers of a scope whose questions are nearest, nearest first."""
+        while (where := self._scopes.get(scope)) is not None and where.index is not None:
+            found = [Found(self._answers[number], cosine) for number, cosine in where.index.nearest(vector, k)]
+            late = [f for f in found if self._fresh(f.answer, now_ns) is None]
+            if late:
+                continue  # they are off now, and others come into view
+            for answer, _ in found:
+                answer.kept.group_size = where.sizes[answer.kept.group]
+            return found
+        return []
+
+    def all_near(self, vector: "NDArray[np.float32]") -> list[Found]:
+        """Give every answer with the cosine of its question, nearest first: for people who look for one."""
+        near = [
+            pair
+            for where in self._scopes.values()
+            if where.index
+            for pair in where.index.nearest(vector, len(where.index))
+        ]
+        return [Found(self._answers[number], cosine) for number, cosine in sorted(near, key=lambda pair: -pair[1])]
+
+    def add(self, answer: Answer, vector: "NDArray[np.float32] | None") -> bool:
+        """Put an answer on; one to the same request makes way. False: it alone is larger than all may be.
+
+        Args:
+            vector: float32 [width], of unit length; None: it is found by its digest alone.
+        """
+        answer.width = 0 if vector is None else len(vector)
+        size = _size(answer)
+        if size > self._max_bytes:
+            return False
+        before = self._by_digest.get(answer.digest)
+        if before is not None:
+            self._drop(before)
+        where = self._scopes.get(answer.scope)
+        if where is None:
+            where = self._scopes[answer.scope] = _Scope()
+        if vector is not None:
+            if where.index is None:
+                where.index = Index(len(vector))
+            where.index.add(answer.number, vector)
+        where.sizes[answer.kept.group] = where.sizes.get(answer.kept.group, 0) + 1
+        self._answers[answer.number] = answer
+        self._by_digest[answer.digest] = self._by_origin[answer.origin_id] = answer.number
+        for tag in answer.tags:
+            self._by_tag.setdefault(tag, set()).add(answer.number)
+        self.bytes += size
+        answer.rank = self._rank(answer)
+        heapq.heappush(self._queue, (answer.rank, answer.number))
+        while len(self._answers) > self._max_entries or self.bytes > self._max_bytes:
+            self._make_room()
+        if len(self._queue) > 2 * len(self._answers) + 64:  # most of it is of answers that are gone
+            self._queue = [(a.rank, a.number) for a in self._answers.values()]
+            heapq.heapify(self._queue)
+        return answer.number in self._answers
+
+    def used(self, answer: Answer) -> None:
+        """Note a hit: it is worth keeping longer."""
+        answer.hits += 1
+        answer.rank = self._rank(answer)
+
+    def regroup(self, answer: Answer, group: int) -> None:
+        """Put an answer into the group of those that say the same."""
+        where = self._scopes[answer.scope]
+        self._leave_group(where, answer.kept.group)
+        answer.kept.group = group
+        where.sizes[group] = where.sizes.get(group, 0) + 1
+
+    def remove(self, number: int) -> Answer | None:
+        """Take an answer off; None if it was not there."""
+        answer = self._answers.pop(number, None)
+        if answer is None:
+            return None
+        where = self._scopes[answer.scope]
+        if answer.width and where.index is not None:
+            where.index.remove(number)
+        self._leave_group(where, answer.kept.group)
+        if not where.sizes:
+            del self._scopes[answer.scope]
+        del self._by_digest[answer.digest]
+        if self._by_origin.get(answer.origin_id) == number:
+            del self._by_origin[answer.origin_id]
+        for tag in answer.tags:
+            numbers = self._by_tag[tag]
+            numbers.discard(number)
+            if not numbers:
+                del self._by_tag[tag]
+        self.bytes -= _size(answer)
+        return answer
+
+    def tagged(self, tag: str) -> Iterable[Answer]:
+        """Give the answers that carry a tag."""
+        return [self._answers[number] for number in self._by_tag.get(tag, ())]
+
+    def clear(self) -> None:
+        """Forget everything, telling nobody."""
+        for held in (self._answers, self._by_digest, self._by_origin, self._by_tag, self._scopes, self._queue):
+            held.clear()
+        self.bytes = 0
+
+    def _fresh(self, answer: Answer, now_ns: int) -> Answer | None:
+        """Give it back if it is fresh, else take it off; a clock set back makes it older than it can be: not fresh."""
+        if answer.kept_ns <= now_ns < answer.expires_ns:
+            return answer
+        self._drop(answer.number)
+        return None
+
+    def _drop(self, number: int) -> None:
+        answer = self.remove(number)
+        assert answer is not None
+        self.gone(answer)
+
+    def _rank(self, answer: Answer) -> float:
+        # Without a price all are worth the same, so that size and use decide.
+        return self._floor + (1 + answer.hits) * max(answer.worth, 1) / _size(answer)
+
+    def _make_room(self) -> None:
+        while True:
+            rank, number = heapq.heappop(self._queue)
+            answer = self._answers.get(number)
+            if answer is None:
+                continue
+            if answer.rank > rank:  # it was used since
+                heapq.heappush(self._queue, (answer.rank, number))
+                continue
+            self._floor = rank
+            self._drop(number)
+            return
+
+    @staticmethod
+    def _leave_group(where: _Scope, group: int) -> None:
+        where.sizes[group] -= 1
+        if not where.sizes[group]:
+            del where.sizes[group]
+
+
+def _size(answer: Answer) -> int:
+    """Give the bytes that an answer takes; text as UTF-8, which is close enough to what Python has."""
+    return len(answer.body) + len(answer.kept.text) + 4 * answer.width + _OVERHEAD_BYTES

@@ -1,0 +1,455 @@
+"""The cache behind its seam, all tiers: exact first, then likeness, where the policy asks for it.
+
+Not here: what is near (`shelf.py`), whether it may be served (a decider), what is on the disk (`file.py`).
+Invariants: only questions of one scope (`cache/key.py`) are compared, so no tenant, model, system prompt or context meets
+another's; whatever fails here (the embedder, the disk, a judge) is a miss and a count of `troubles`, never an error of
+the request; an answer is found as soon as it is kept, and by nothing once it is taken off.
+"""
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from trivet.cache.exact import Exact
+from trivet.cache.key import Fingerprint, Question, fingerprint, question
+from trivet.cache.semantic import judge
+from trivet.cache.semantic.deciders import decider
+from trivet.cache.semantic.file import File, Row
+from trivet.cache.semantic.look import NEIGHBOURS, Decider, Kept, Look, Near, Verdict
+from trivet.cache.semantic.shelf import Answer, Shelf
+from trivet.config import CacheSettings
+from trivet.errors import EmbedderError, UpstreamError
+from trivet.seams import Clock, Embedder, Found, Kit, Random
+from trivet.seams import Kept as Forgotten
+from trivet.types import CachePolicy, Entry, Hit, Nanos, NearMiss, Policy, Request
+from trivet.wire.chat import read_piece
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+EMBED_WITHIN_S = 1.0
+"""A look that takes longer is given up: the model would have begun to answer by then."""
+
+MAX_LEARNING = 64
+"""Fresh answers that are being compared at once; past that they are kept without a verdict, and counted."""
+
+MAX_SERVED = 100_000
+"""Hits that can still be said to be wrong: each costs 200 bytes."""
+
+SAVE_EVERY_S = 10.0
+"""What a decider has learned: some kilobytes. A kill loses that much learning and no answer."""
+
+TOLD = 3
+"""Near misses that an Entry has."""
+
+
+class _Ticket(NamedTuple):
+    """What a look found out, for keeping the answer."""
+
+    digest: bytes
+    asked: Question | None
+    vector: "NDArray[np.float32] | None"
+    look: Look
+    near: tuple[Answer, ...]
+    verdict: Verdict | None
+
+
+class Served(NamedTuple):
+    """A hit that was given out."""
+
+    tenant: str
+    number: int
+    policy: str
+
+
+Make = Callable[[CachePolicy, Embedder], Decider]
+"""Makes the decider of a policy, by its rules."""
+
+
+class Tiers:
+    """One cache for all policies."""
+
+    def __init__(
+        self,
+        exact: Exact,
+        shelf: Shelf,
+        *,
+        embedder: Callable[[], Embedder],
+        make: Make,
+        clock: Clock,
+        random: Random,
+        tell: Callable[[str], None],
+        file: File | None = None,
+        patience_s: float = EMBED_WITHIN_S,
+    ) -> None:
+        """`embedder` lends the embedder; it is called when the first policy needs it."""
+        self._patience_s = patience_s
+        self._exact, self._shelf, self._file = exact, shelf, file
+        shelf.gone = self.dropped
+        self._lend, self._make = embedder, make
+        self._clock, self._random, self._tell = clock, random, tell
+        self._embedder: Embedder | None = None
+        self._deciders: dict[str, tuple[CachePolicy, Decider]] = {}
+        self._served: OrderedDict[str, Served] = OrderedDict()
+        self._learning: set[asyncio.Task[None]] = set()
+        self.troubles: Counter[str] = Counter()
+        """By kind: what went wrong and was a miss."""
+        self._alarmed: set[str] = set()
+
+    async def find(self, request: Request, policy: Policy) -> Found:
+        """Look for a kept answer: to this request, or to a question like it."""
+        assert policy.cache is not None
+        if policy.cache.mode == "exact":
+            return await self._exact.find(request, policy)
+        made = fingerprint(request, policy)
+        if made is None:
+            return Found()
+        asked = question(request, policy, made.body) if made.plain() else None
+        if asked is None:
+            return self._exact.look(made, policy)
+        try:
+            return await self._likely(request, policy, made, asked)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the model can still be asked
+            self._trouble("defect", f"{type(error).__name__}: {error}")
+            return Found()
+
+    async def _likely(self, request: Request, policy: Policy, made: Fingerprint, asked: Question) -> Found:
+        assert policy.cache is not None
+        embedder, decider = await self._ready(policy)
+        now_ns = self._clock.now_ns()
+        known = self._shelf.by_digest(made.digest, now_ns=now_ns)
+        if known is not None:
+            decider.passed()
+            return Found(self._hit(known, request, "exact", now_ns))
+        vector = await self._embedded(embedder, asked.text)
+        ticket = _Ticket(made.digest, asked, vector, Look(asked.text, ()), (), None)
+        if vector is None:
+            decider.passed()
+            return Found(ticket=ticket)
+        found = self._shelf.nearest(asked.scope, vector, NEIGHBOURS, now_ns=now_ns)
+        look = Look(asked.text, [Near(answer.kept, cosine) for answer, cosine in found])
+        verdict = decider.decide(look)
+        near = tuple(answer for answer, _ in found)
+        ticket = ticket._replace(look=look, near=near, verdict=verdict)
+        shadow = policy.cache.mode == "shadow"
+        if not verdict.serve or shadow:
+            return Found(near=_missed(found, verdict, shadow=shadow), ticket=ticket)
+        chosen = found[verdict.chosen]
+        hit = self._hit(chosen.answer, request, "semantic", now_ns)
+        audit = self._random.random() < verdict.audit
+        hit = msgspec.structs.replace(hit, cosine=chosen.cosine, p_correct=verdict.p_correct, audit=audit)
+        return Found(hit, near=_missed(found, verdict, shadow=False), ticket=ticket if audit else None)
+
+    def _hit(self, answer: Answer, request: Request, kind: Any, now_ns: int) -> Hit:
+        self._shelf.used(answer)
+        self._served[request.id] = Served(answer.tenant, answer.number, answer.policy)
+        if len(self._served) > MAX_SERVED:
+            self._served.popitem(last=False)
+        return Hit(
+            kind=kind,
+            body=answer.body,
+            usage=answer.usage or _told(answer.body),
+            origin_id=answer.origin_id,
+            target=answer.target,
+            age_ms=(now_ns - answer.kept_ns) // 1_000_000,
+        )
+
+    async def _ready(self, policy: Policy) -> tuple[Embedder, Decider]:
+        """Give the embedder and the policy's decider; both begin with the first request that needs them."""
+        if self._embedder is None:
+            self._embedder = embedder = self._lend()
+            await embedder.start()
+            if self._file is not None:
+                self._file.open(embedder.digest, loaded=self._loaded, gone=self._gone)
+        assert policy.cache is not None
+        rules, decider = self._deciders.get(policy.name, (None, None))
+        if decider is None or rules != policy.cache:
+            decider = self._make(policy.cache, self._embedder)
+            self._deciders[policy.name] = policy.cache, decider
+            saved = self._file and self._file.learned(policy.name, decider.name)
+            if saved:
+                try:
+                    decider.restore(saved)
+                except ValueError as error:
+                    self._tell(f"The cache of policy {policy.name!r} begins to learn anew: {error}")
+        return self._embedder, decider
+
+    async def _embedded(self, embedder: Embedder, text: str) -> "NDArray[np.float32] | None":
+        """Turn a question into a vector; None if that cannot be had in time, or would not stand for all of it."""
+        if embedder.ready():
+            self._trouble("not_ready", embedder.ready())
+            return None
+        try:
+            async with asyncio.timeout(self._patience_s):
+                rows, _, cut = await embedder.embed([text])
+        except TimeoutError:
+            self._trouble("slow", f"the embedder took over {self._patience_s:g} s")
+            return None
+        except EmbedderError as error:
+            self._trouble("failed", str(error))
+            return None
+        if rows.shape != (1, embedder.width):
+            self._trouble("shape", f"the embedder gave {rows.shape} in place of (1, {embedder.width})")
+            return None
+        self._alarmed.clear()
+        vector = rows[0]
+        length = float(vector @ vector)
+        # A text that was cut is like all that begin like it; one without a word has no direction (and NaN fails here).
+        return vector.astype("float32", copy=False) if not cut[0] and 0.98 < length < 1.02 else None
+
+    # What is kept, and what it teaches.
+
+    async def keep(self, request: Request, policy: Policy, entry: Entry, body: bytes, *, ticket: object) -> None:
+        """Keep an answer; what it teaches is worked out in the background."""
+        assert policy.cache is not None
+        if policy.cache.mode == "exact":
+            await self._exact.keep(request, policy, entry, body, ticket=ticket)
+            return
+        if not isinstance(ticket, _Ticket):
+            made = fingerprint(request, policy)
+            asked = question(request, policy, made.body) if made is not None and made.plain() else None
+            if made is None or asked is None:
+                await self._exact.keep(request, policy, entry, body, ticket=ticket)
+                return
+            ticket = _Ticket(made.digest, asked, None, Look(asked.text, ()), (), None)
+        if _refused(body):
+            return
+        if len(self._learning) >= MAX_LEARNING:
+            self._trouble("busy", f"{MAX_LEARNING} answers are being compared already")
+            ticket = ticket._replace(verdict=None)
+        try:
+            answer = await self._put(request, policy, entry, body, ticket)
+        except Exception as error:  # noqa: BLE001  # the client has waited long enough: it gets its answer's end
+            self._trouble("defect", f"{type(error).__name__}: {error}")
+            return
+        if answer is not None and ticket.verdict is not None:
+            self._aside(self._learn(policy, answer, ticket))
+
+    async def _put(self, request: Request, policy: Policy, entry: Entry, body: bytes, ticket: _Ticket) -> Answer | None:
+        assert policy.cache is not None
+        assert ticket.asked is not None
+        embedder, _ = await self._ready(policy)
+        vector = ticket.vector
+        if vector is None:
+            vector = await self._embedded(embedder, ticket.asked.text)
+        now_ns = self._clock.now_ns()
+        number = self._random.getrandbits(63)
+        outcome = entry.outcome
+        baseline = entry.baseline.cost_nanos if entry.baseline else None
+        answer = Answer(
+            number=number,
+            scope=ticket.asked.scope,
+            digest=ticket.digest,
+            tenant=request.tenant,
+            policy=policy.name,
+            namespace=request.controls.namespace,
+            kept=Kept(text=ticket.asked.text, group=number),
+            body=body,
+            usage=None if _told(body) == outcome.usage else outcome.usage,
+            origin_id=entry.id,
+            target=outcome.target,
+            kept_ns=now_ns,
+            expires_ns=now_ns + int(policy.cache.ttl_s * 1e9),
+            tags=request.controls.tags,
+            worth=baseline or outcome.cost_nanos or Nanos(0),
+        )
+        if not self._shelf.add(answer, vector):
+            return None
+        if self._file is not None:
+            self._file.put(Row.of(answer, vector))
+        return answer if vector is not None else None
+
+    async def _learn(self, policy: Policy, answer: Answer, ticket: _Ticket) -> None:
+        """Compare a fresh answer with those of its neighbours: the decider learns, and like answers form a group."""
+        verdict = ticket.verdict
+        assert verdict is not None
+        embedder, decider = await self._ready(policy)
+        order = sorted(range(len(ticket.near)), key=lambda i: i != verdict.chosen)
+        told: dict[int, bool] = {}
+        for i in order:
+            other = ticket.near[i]
+            alike = told.get(other.kept.group)
+            if alike is None:
+                alike = await judge.same(answer.body, other.body, embedder)
+                if alike is None:
+                    continue
+                told[other.kept.group] = alike
+            if i == verdict.chosen:
+                decider.learn(ticket.look, verdict, same=alike, audited=verdict.serve)
+                if verdict.p_correct is not None:
+                    answer.kept.residual = float(alike) - verdict.p_correct
+            if alike and answer.number in self._shelf and other.number in self._shelf:
+                self._shelf.regroup(answer, other.kept.group)
+                break
+        if told.get(ticket.near[verdict.chosen].kept.group if verdict.chosen >= 0 else -1) and not decider.keeps_same:
+            self._take_off([answer])
+            return
+        if self._file is not None:
+            self._file.update(answer.number, answer.kept)
+            if verdict.chosen >= 0:
+                chosen = ticket.near[verdict.chosen]
+                self._file.update(chosen.number, chosen.kept)
+            self._file.learn(policy.name, decider.name, decider.save)
+            self._file.save(every_s=SAVE_EVERY_S)
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._learning.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._learning.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            self._trouble("learning", f"{type(error).__name__}: {error}")
+
+    async def settled(self) -> None:
+        """Wait until all that came so far has been learned from."""
+        while self._learning:
+            await asyncio.wait(set(self._learning))
+
+    # What operators and clients say.
+
+    def wrong(self, tenant: str, request_id: str, *, hit_of: str = "") -> bool:
+        """Take off the answer that a request was served, and learn from it. False: no such hit is known."""
+        served = self._served.get(request_id)
+        answer = self._shelf.by_origin(hit_of) if hit_of else None
+        if served is not None and served.tenant == tenant:
+            answer = self._shelf.by_number(served.number)
+            if answer is None:
+                return True  # it was taken off already
+        if answer is None or answer.tenant != tenant:
+            return False
+        known = self._deciders.get(answer.policy)
+        if known is not None:
+            known[1].feedback(answer.kept)
+        self._take_off([answer])
+        return True
+
+    async def invalidate(
+        self,
+        tenant: str,
+        *,
+        tags: Sequence[str] = (),
+        namespace: str | None = None,
+        entry_id: str = "",
+        like: str = "",
+        cosine: float = 1.0,
+        dry_run: bool = False,
+    ) -> Sequence[Forgotten]:
+        """Take off what is meant, at once; see the seam."""
+        chosen = [a for tag in tags for a in self._shelf.tagged(tag)]
+        if namespace is not None:
+            chosen += [a for a in self._shelf if a.namespace == namespace]
+        if entry_id:
+            served = self._served.get(entry_id)
+            one = self._shelf.by_origin(entry_id) or (self._shelf.by_number(served.number) if served else None)
+            chosen += [] if one is None else [one]
+        if like and self._embedder is not None:
+            rows = (await self._embedder.embed([like])).rows
+            chosen += [found.answer for found in self._shelf.all_near(rows[0]) if found.cosine >= cosine]
+        mine = list({a.number: a for a in chosen if a.tenant == tenant}.values())
+        if not dry_run:
+            self._take_off(mine)
+        now_ns = self._clock.now_ns()
+        return [
+            Forgotten(a.origin_id, a.policy, a.namespace, a.tags, a.kept.text, (now_ns - a.kept_ns) // 1_000_000)
+            for a in mine
+        ]
+
+    def _take_off(self, answers: Iterable[Answer]) -> None:
+        for answer in answers:
+            self._shelf.remove(answer.number)
+            if self._file is not None:
+                self._file.remove(answer.number)
+
+    # What the file has, or another process put into it.
+
+    def _loaded(self, rows: Iterable[tuple[Answer, "NDArray[np.float32] | None"]]) -> None:
+        now_ns = self._clock.now_ns()
+        for answer, vector in rows:
+            if answer.number not in self._shelf and answer.kept_ns <= now_ns < answer.expires_ns:
+                self._shelf.add(answer, vector)
+
+    def _gone(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._shelf.remove(number)
+
+    def dropped(self, answer: Answer) -> None:
+        """Hear that the shelf took an answer off by itself."""
+        if self._file is not None:
+            self._file.remove(answer.number)
+
+    def _trouble(self, kind: str, words: str) -> None:
+        """Count what went wrong, and tell of it once until it works again."""
+        self.troubles[kind] += 1
+        if kind not in self._alarmed:
+            self._alarmed.add(kind)
+            self._tell(f"The semantic cache is a miss for now ({kind}): {words}")
+
+    async def aclose(self) -> None:
+        """Write out what was learned, and let go of everything. May be called twice."""
+        for task in list(self._learning):
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._learning, return_exceptions=True)
+        if self._file is not None:
+            for name, (_, decider) in self._deciders.items():
+                self._file.learn(name, decider.name, decider.save)
+            self._file.save()
+            await asyncio.to_thread(self._file.close)
+        if self._embedder is not None:
+            await self._embedder.aclose()
+            self._embedder = None
+        self._shelf.clear()
+        await self._exact.aclose()
+
+
+def _missed(found: Iterable[Any], verdict: Verdict, *, shadow: bool) -> tuple[NearMiss, ...]:
+    """Say what was near and was not served, and why."""
+    told = []
+    for i, (answer, cosine) in enumerate(found):
+        chosen = i == verdict.chosen
+        if chosen and verdict.serve and not shadow:
+            continue
+        why = ("shadow: would be served" if verdict.serve else verdict.why) if chosen else "farther"
+        p_correct = verdict.p_correct if chosen else None
+        told.append(
+            NearMiss(entry_id=answer.origin_id, kind="semantic", why=why, cosine=round(cosine, 4), p_correct=p_correct)
+        )
+    return tuple(told[:TOLD])
+
+
+def _refused(body: bytes) -> bool:
+    """Tell whether the model would not answer: a refusal to one is no answer to others."""
+    return b'"refusal"' in body and not (b'"refusal":null' in body or b'"refusal": null' in body)
+
+
+def _told(body: bytes) -> Any:
+    """Read the usage that an answer itself reports."""
+    try:
+        return read_piece(body, streamed=False).usage
+    except UpstreamError:
+        return None
+
+
+def build(settings: CacheSettings, kit: Kit) -> Tiers:
+    """Build the cache from `[cache]`. The embedder and the file are opened by the first policy that needs them."""
+    bounds = {"max_entries": settings.max_entries, "max_bytes": settings.max_bytes}
+    return Tiers(
+        Exact(**bounds, clock=kit.clock),
+        Shelf(**bounds),
+        embedder=lambda: kit.embedder("auto"),
+        make=lambda rules, embedder: decider(rules, embedder.name, random=kit.random),
+        clock=kit.clock,
+        random=kit.random,
+        tell=kit.tell,
+        file=File(kit.home / "cache" / "semantic.sqlite3", clock=kit.clock, tell=kit.tell),
+    )

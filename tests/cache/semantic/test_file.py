@@ -1,0 +1,169 @@
+"""What was kept is there after a restart, other processes hear of it, and no trouble of the disk becomes one of ours."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cache.semantic.test_shelf import answer, axis
+from trivet.build import SystemClock
+from trivet.cache.semantic.file import EVERY_S, File, Row
+from trivet.cache.semantic.shelf import Answer
+
+pytestmark = pytest.mark.anyio
+
+LATE = 1 << 62
+
+
+class Side:
+    """A process that shares a file, as far as a file can tell."""
+
+    def __init__(self, path: Path, *, embedder: str = "e1") -> None:
+        self.told: list[str] = []
+        self.answers: dict[int, Answer] = {}
+        self.vectors: dict[int, Any] = {}
+        self.file = File(path, clock=SystemClock(), tell=self.told.append)
+        self.file.open(embedder, loaded=self._loaded, gone=self._gone)
+
+    def _loaded(self, rows: Iterable[tuple[Answer, Any]]) -> None:
+        for one, vector in rows:
+            self.answers[one.number], self.vectors[one.number] = one, vector
+
+    def _gone(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self.answers.pop(number, None)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self.file.close)
+
+
+async def until(seen: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not seen():
+            await asyncio.sleep(EVERY_S / 5)
+
+
+def row(number: int, **more: Any) -> Row:
+    return Row.of(answer(number, expires_ns=LATE, **more), axis(number))
+
+
+async def test_a_restart_begins_with_what_was_kept(tmp_path: Path) -> None:
+    first = Side(tmp_path / "c.sqlite3")
+    for number in range(700):
+        first.file.put(row(number, tags=("x",)))
+    changed = answer(3, expires_ns=LATE).kept
+    changed.right, changed.residual = 5, 0.25
+    first.file.update(3, changed)
+    first.file.remove(4)
+    first.file.learn("p", "verified", lambda: b"what it knows")
+    first.file.save()
+    await first.close()
+
+    again = Side(tmp_path / "c.sqlite3")
+    assert again.file.learned("p", "verified") == b"what it knows"
+    assert again.file.learned("p", "vcache") is None
+    await until(lambda: len(again.answers) == 699)
+    assert 4 not in again.answers
+    assert again.answers[5] == answer(5, expires_ns=LATE, tags=("x",))
+    assert (again.answers[3].kept.right, again.answers[3].kept.residual) == (5, 0.25)
+    assert np.allclose(again.vectors[5], axis(5), atol=1e-3)
+    await again.close()
+
+
+async def test_two_processes_hear_of_each_other(tmp_path: Path) -> None:
+    one, other = Side(tmp_path / "c.sqlite3"), Side(tmp_path / "c.sqlite3")
+    one.file.put(row(1))
+    other.file.put(row(2))
+    await until(lambda: 1 in other.answers and 2 in one.answers)
+    one.file.remove(1)
+    await until(lambda: 1 not in other.answers)
+    await one.close()
+    await other.close()
+
+
+async def test_the_same_number_twice_is_there_once(tmp_path: Path) -> None:
+    one, other = Side(tmp_path / "c.sqlite3"), Side(tmp_path / "c.sqlite3")
+    for side in (one, other):
+        side.file.put(row(7))
+    for side in (one, other):
+        await side.close()
+    with sqlite3.connect(tmp_path / "c.sqlite3") as db:
+        assert db.execute("SELECT COUNT(*) FROM answers").fetchone() == (1,)
+
+
+async def test_vectors_of_another_embedder_are_left_where_they_are(tmp_path: Path) -> None:
+    old = Side(tmp_path / "c.sqlite3", embedder="e1")
+    old.file.put(row(1))
+    old.file.learn("p", "verified", lambda: b"of e1")
+    old.file.save()
+    await old.close()
+    new = Side(tmp_path / "c.sqlite3", embedder="e2")
+    new.file.put(row(2))
+    assert new.file.learned("p", "verified") is None
+    await new.close()
+    assert 1 not in new.answers
+    back = Side(tmp_path / "c.sqlite3", embedder="e1")
+    await until(lambda: 1 in back.answers)
+    assert 2 not in back.answers
+    await back.close()
+
+
+async def test_what_is_late_goes_when_the_file_is_opened(tmp_path: Path) -> None:
+    side = Side(tmp_path / "c.sqlite3")
+    side.file.put(Row.of(answer(1, expires_ns=1), axis(1)))
+    side.file.put(row(2))
+    await side.close()
+    again = Side(tmp_path / "c.sqlite3")
+    await until(lambda: 2 in again.answers)
+    assert 1 not in again.answers
+    await again.close()
+
+
+@pytest.mark.parametrize("damage", ["garbage", "torn", "version"])
+async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "c.sqlite3"
+    side = Side(path)
+    for number in range(300):
+        side.file.put(row(number))
+    await side.close()
+    if damage == "garbage":
+        path.write_bytes(b"no database at all" * 100)
+    elif damage == "torn":
+        whole = path.read_bytes()
+        path.write_bytes(whole[:8192] + b"\xff" * (len(whole) - 8192))
+    else:
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA user_version = 99")
+    again = Side(path)
+    again.file.put(row(1000))
+    await until(lambda: bool(again.told))
+    await again.close()
+    assert "set aside as c.damaged" in "".join(again.told) or "cannot be written" in "".join(again.told)
+    fresh = Side(path)
+    await until(lambda: 1000 in fresh.answers)
+    assert fresh.told == []
+    assert (tmp_path / "c.damaged").exists()
+    await fresh.close()
+
+
+async def test_a_folder_that_cannot_be_written_is_told_once_and_harms_nobody(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file where the folder should be")
+    side = Side(tmp_path / "taken" / "c.sqlite3")
+    for number in range(10):
+        side.file.put(row(number))
+    await until(lambda: bool(side.file.trouble))
+    await side.close()
+    assert len(side.told) == 1
+    assert "It works on, in memory." in side.told[0]
+
+
+async def test_prompts_are_for_their_owner_alone(tmp_path: Path) -> None:
+    side = Side(tmp_path / "cache" / "c.sqlite3")
+    side.file.put(row(1))
+    await side.close()
+    assert (tmp_path / "cache" / "c.sqlite3").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "cache").stat().st_mode & 0o077 == 0

@@ -1,0 +1,154 @@
+"""What is on the shelf is found in its own scope while it is fresh, and what saves least makes room."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trivet.cache.semantic.look import Kept
+from trivet.cache.semantic.shelf import Answer, Shelf
+from trivet.types import Nanos
+
+WIDTH = 4
+
+
+def axis(i: int) -> np.ndarray:
+    row = np.full(WIDTH, 0.1, np.float32)
+    row[i % WIDTH] = 1
+    return row / np.linalg.norm(row)
+
+
+def answer(number: int, *, scope: bytes = b"s", **more: Any) -> Answer:
+    given_: dict[str, Any] = {
+        "digest": b"d%d" % number, "tenant": "t", "policy": "p", "namespace": "", "body": b"x" * 100, "usage": None,
+        "origin_id": f"req_{number}", "target": "a", "kept_ns": 0, "expires_ns": 100,
+        "kept": Kept(text=f"q{number}", group=number),
+    }  # fmt: skip
+    return Answer(number=number, scope=scope, **given_ | more)
+
+
+def shelf(*, entries: int = 100, size: int = 10**6) -> Shelf:
+    return Shelf(max_entries=entries, max_bytes=size)
+
+
+def near(of: Shelf, i: int, *, scope: bytes = b"s", now_ns: int = 1, k: int = 8) -> list[int]:
+    return [found.answer.number for found in of.nearest(scope, axis(i), k, now_ns=now_ns)]
+
+
+def test_an_answer_is_found_in_its_scope_only() -> None:
+    kept = shelf()
+    kept.add(answer(1, scope=b"mine"), axis(1))
+    kept.add(answer(2, scope=b"yours"), axis(1))
+    assert near(kept, 1, scope=b"mine") == [1]
+    assert near(kept, 1, scope=b"yours") == [2]
+    assert near(kept, 1, scope=b"nobody's") == []
+
+
+@pytest.mark.parametrize(("now_ns", "there"), [(0, True), (99, True), (100, False), (-1, False)])
+def test_a_late_answer_is_found_by_nothing_and_makes_place_for_the_next_nearest(now_ns: int, *, there: bool) -> None:
+    kept, gone = shelf(), []
+    kept.gone = lambda late: gone.append(late.number)
+    kept.add(answer(1), axis(1))
+    kept.add(answer(2, kept_ns=-10, expires_ns=1000), axis(2))
+    assert near(kept, 1, now_ns=now_ns, k=1) == ([1] if there else [2])
+    assert (kept.by_digest(b"d1", now_ns=now_ns) is not None) is there
+    assert gone == ([] if there else [1])
+
+
+def test_an_answer_to_the_same_request_takes_the_place_of_the_one_before() -> None:
+    kept = shelf()
+    kept.add(answer(1, digest=b"same"), axis(1))
+    kept.add(answer(2, digest=b"same"), axis(1))
+    assert [a.number for a in kept] == [2]
+    assert near(kept, 1) == [2]
+    assert kept.by_origin("req_1") is None
+
+
+def test_an_answer_without_a_vector_is_found_by_its_digest_alone() -> None:
+    kept = shelf()
+    kept.add(answer(1), None)
+    assert near(kept, 1) == []
+    assert kept.by_digest(b"d1", now_ns=1) is not None
+    kept.remove(1)
+    assert kept.bytes == 0
+
+
+def test_groups_are_counted() -> None:
+    kept = shelf()
+    for number in (1, 2, 3):
+        kept.add(answer(number), axis(number))
+    two = kept.by_number(2)
+    assert two is not None
+    kept.regroup(two, 1)
+    sizes = {f.answer.number: f.answer.kept.group_size for f in kept.nearest(b"s", axis(1), 8, now_ns=1)}
+    assert sizes == {1: 2, 2: 2, 3: 1}
+    kept.remove(1)
+    assert kept.nearest(b"s", axis(2), 1, now_ns=1)[0].answer.kept.group_size == 1
+
+
+def test_what_saves_least_for_its_size_goes_first() -> None:
+    kept = shelf(entries=3)
+    kept.add(answer(1, worth=Nanos(10_000)), axis(1))
+    kept.add(answer(2, worth=Nanos(500)), axis(2))
+    kept.add(answer(3, worth=Nanos(500)), axis(3))
+    two = kept.by_number(2)
+    assert two is not None
+    kept.used(two)
+    kept.add(answer(4, worth=Nanos(5_000)), axis(0))
+    assert sorted(a.number for a in kept) == [1, 2, 4]
+
+
+def test_what_was_worth_much_once_and_is_not_used_any_more_goes_in_the_end() -> None:
+    kept = shelf(entries=3)
+    kept.add(answer(0, worth=Nanos(2_000)), axis(1))
+    for number in range(1, 40):
+        kept.add(answer(number, worth=Nanos(500)), axis(number))
+    assert 0 not in kept
+
+
+def test_tags_find_what_carries_them_until_it_is_taken_off() -> None:
+    kept = shelf()
+    kept.add(answer(1, tags=("a", "b")), axis(1))
+    kept.add(answer(2, tags=("b",)), axis(2))
+    assert sorted(a.number for a in kept.tagged("b")) == [1, 2]
+    kept.remove(1)
+    assert ([a.number for a in kept.tagged("a")], [a.number for a in kept.tagged("b")]) == ([], [2])
+
+
+def test_one_larger_than_all_may_be_is_not_taken() -> None:
+    kept = shelf(size=5_000)
+    assert kept.add(answer(1, body=b"x" * 6_000), axis(1)) is False
+    assert len(kept) == 0
+
+
+STEPS = st.lists(st.tuples(st.sampled_from("aaarux"), st.integers(0, 9), st.integers(0, 3)), max_size=80)
+
+
+@given(STEPS)
+@settings(max_examples=200, deadline=None)
+def test_bounds_and_accounts_hold_whatever_is_done(steps: list[tuple[str, int, int]]) -> None:
+    kept, made = shelf(entries=5, size=20_000), 0
+    for what, i, scope in steps:
+        held = {a.number for a in kept}
+        if what == "a":
+            made += 1
+            body = b"x" * (i * 500)
+            kept.add(answer(made, scope=b"%d" % scope, digest=b"%d" % i, body=body, tags=(str(i),)), axis(i))
+        elif what == "r" and held:
+            kept.remove(sorted(held)[i % len(held)])
+        elif what == "u" and held:
+            used = kept.by_number(sorted(held)[i % len(held)])
+            assert used is not None
+            kept.used(used)
+        elif what == "x":
+            for number in near(kept, i, scope=b"%d" % scope, now_ns=1):
+                assert number in kept
+        assert len(kept) <= 5
+        assert kept.bytes <= 20_000
+    for one in kept:
+        assert kept.by_digest(one.digest, now_ns=1) is one
+        assert one.number in near(kept, 0, scope=one.scope, k=50)
+        kept.remove(one.number)
+    assert kept.bytes == 0

@@ -1,0 +1,365 @@
+"""All tiers behind the seam: like questions of one scope share an answer, and nothing that fails is more than a miss."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from tests.cache.semantic.hashed import Hashed
+from trivet.cache.exact import Exact
+from trivet.cache.semantic.file import File
+from trivet.cache.semantic.look import Kept, Look, Verdict
+from trivet.cache.semantic.shelf import Shelf
+from trivet.cache.semantic.static import Static
+from trivet.cache.semantic.tier import Tiers
+from trivet.seams import Cache, Clock, Found
+from trivet.testing.cache_suite import POLICY, CacheSuite, Hands, ask, entry_of
+from trivet.types import CachePolicy, Controls, Nanos, Policy, Request
+
+pytestmark = pytest.mark.anyio
+
+RULES = CachePolicy(mode="static", ttl_s=60.0, max_temperature=1.0, tools=False, partition=("customer",), threshold=0.8)
+LIKE = replace(POLICY, cache=RULES)
+WHAT = "what is the tallest mountain on earth"
+WHICH = "which is the tallest mountain on earth"  # six words of seven: cosine 6/7
+OTHER = "how do I boil an egg"
+
+
+class Noted(Static):
+    """A static threshold that can be asked what it was told."""
+
+    def __init__(self, threshold: float, *, audit: float = 0.0) -> None:
+        super().__init__(threshold)
+        self.chance = audit
+        self.verdicts: list[tuple[bool, bool]] = []
+        self.exact = 0
+        self.fed: list[str] = []
+
+    def decide(self, look: Look) -> Verdict:
+        return super().decide(look)._replace(audit=self.chance, p_correct=0.9)
+
+    def passed(self) -> None:
+        self.exact += 1
+
+    def learn(self, look: Look, verdict: Verdict, *, same: bool, audited: bool) -> None:
+        self.verdicts.append((same, audited))
+
+    def feedback(self, kept: Kept) -> None:
+        self.fed.append(kept.text)
+
+    def save(self) -> bytes:
+        return json.dumps(len(self.verdicts)).encode()
+
+    def restore(self, saved: bytes) -> None:
+        if saved != b"2":
+            raise ValueError("not what was saved")
+        self.verdicts = [(True, False)] * 2
+
+
+class Cell:
+    """A cache, and all that it stands on."""
+
+    def __init__(self, *, audit: float = 0.0, file: Path | None = None, entries: int = 100) -> None:
+        self.clock, self.embedder, self.told = Hands(), Hashed(), list[str]()
+        self.decider = Noted(0.8, audit=audit)
+        self.cache = Tiers(
+            Exact(max_entries=entries, max_bytes=10**6, clock=self.clock),
+            Shelf(max_entries=entries, max_bytes=10**7),
+            embedder=lambda: self.embedder,
+            make=lambda rules, embedder: self.decider,
+            clock=self.clock,
+            random=random.Random(7),
+            tell=self.told.append,
+            file=None if file is None else File(file, clock=self.clock, tell=self.told.append),
+            patience_s=0.1,
+        )
+
+    async def asked(self, text: str | Request, policy: Policy = LIKE, *, says: str = "", **more: Any) -> Found:
+        """Look for an answer; on a miss, keep one that says `says`."""
+        request = words(text, **more) if isinstance(text, str) else text
+        found = await self.cache.find(request, policy)
+        if found.hit is None and says:
+            entry = replace(entry_of(request), id=f"entry of {says}")
+            await self.cache.keep(request, policy, entry, said(says), ticket=found.ticket)
+            await self.cache.settled()
+        return found
+
+
+@pytest.fixture
+async def cell() -> AsyncIterator[Cell]:
+    made = Cell()
+    yield made
+    await made.cache.aclose()
+
+
+def words(text: str, **more: Any) -> Request:
+    return ask(messages=[{"role": "user", "content": text}], **more)
+
+
+def said(text: str) -> bytes:
+    message = {"role": "assistant", "content": text}
+    return json.dumps({"id": "a", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
+
+
+class TestTiers(CacheSuite):
+    """In the mode `exact` it is the exact cache."""
+
+    def make(self, *, clock: Clock, max_entries: int, max_bytes: int) -> Cache:
+        return Tiers(
+            Exact(max_entries=max_entries, max_bytes=max_bytes, clock=clock),
+            Shelf(max_entries=max_entries, max_bytes=max_bytes),
+            embedder=Hashed,
+            make=lambda rules, embedder: Noted(0.8),
+            clock=clock,
+            random=random.Random(7),
+            tell=lambda line: None,
+        )
+
+
+async def test_a_question_like_one_answered_before_gets_that_answer(cell: Cell) -> None:
+    assert (await cell.asked(WHAT, says="everest")).hit is None
+    cell.clock.ns += 2_000_000_000
+    hit = (await cell.asked(WHICH)).hit
+    assert hit is not None
+    assert (hit.kind, hit.body, hit.origin_id) == ("semantic", said("everest"), "entry of everest")
+    assert (hit.cosine, hit.p_correct, hit.age_ms) == (pytest.approx(6 / 7), 0.9, 2000)
+    assert (await cell.asked(OTHER)).hit is None
+
+
+async def test_an_exact_repeat_always_hits_and_is_said_to_be_one(cell: Cell) -> None:
+    await cell.asked(WHAT, says="everest")
+    hit = (await cell.asked(WHAT)).hit
+    assert hit is not None
+    assert (hit.kind, hit.cosine) == ("exact", None)
+    assert cell.decider.exact == 1
+    assert cell.embedder.asked == [WHAT]
+
+
+async def test_what_was_near_and_not_served_is_told(cell: Cell) -> None:
+    await cell.asked(WHAT, says="everest")
+    found = await cell.asked("what is the deepest lake on earth")
+    assert found.hit is None
+    assert [(miss.entry_id, miss.kind, miss.why) for miss in found.near] == [("entry of everest", "semantic", "cosine")]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"tenant": "globex"}, {"namespace": "n"}, {"customer": "c"}, {"headers": [(b"openai-beta", b"x")]},
+        {"model": "q"}, {"temperature": 0}, {"seed": 1}, {"max_tokens": 5}, {"user": "u"}, {"x_unknown": 1},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]}, {"response_format": {"type": "json_object"}},
+        {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": WHICH}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": WHICH}]}]},
+        {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}, {"role": "user", "content": WHICH}]},
+        {"messages": [{"role": "user", "content": WHICH, "name": "n"}]},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_likeness_never_crosses_what_can_change_the_answer(cell: Cell, other: dict[str, Any]) -> None:
+    await cell.asked(WHAT, says="everest")
+    assert (await cell.asked(ask(**{"messages": [{"role": "user", "content": WHICH}], **other}))).hit is None
+    assert (await cell.asked(WHICH)).hit is not None
+
+
+async def test_another_policy_or_another_version_of_it_finds_nothing(cell: Cell) -> None:
+    await cell.asked(WHAT, says="everest")
+    assert (await cell.asked(WHICH, replace(LIKE, name="q"))).hit is None
+    assert (await cell.asked(WHICH, replace(LIKE, digest="d2"))).hit is None
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"role": "assistant", "content": WHICH}, {"role": "tool", "content": WHICH}, {"role": "user", "content": " "},
+        {"role": "user", "content": [{"type": "text", "text": WHICH}, {"type": "image_url", "image_url": {"url": "x"}}]},
+        {"role": "user", "content": None}, {"role": "user", "content": 7}, {"role": "user"}, "text",
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_what_does_not_end_with_plain_words_is_compared_exactly(cell: Cell, last: Any) -> None:
+    request = ask(messages=[last])
+    await cell.asked(request, says="kept")
+    hit = (await cell.asked(request)).hit
+    assert hit is not None
+    assert hit.kind == "exact"
+    assert cell.embedder.asked == []
+
+
+async def test_a_question_longer_than_the_embedder_reads_is_compared_exactly(cell: Cell) -> None:
+    long = " ".join(f"w{i}" for i in range(65))
+    await cell.asked(long, says="a")
+    assert (await cell.asked(f"{long} not")).hit is None
+    assert (await cell.asked(long)).hit is not None
+
+
+async def test_fresh_answers_teach_and_those_that_say_the_same_form_a_group(cell: Cell) -> None:
+    await cell.asked(WHAT, says="it is mount everest")
+    await cell.asked("say what the tallest mountain is", says="it is mount everest")
+    await cell.asked("the tallest mountain of europe please", says="that would be elbrus")
+    assert cell.decider.verdicts == [(True, False), (False, False)]
+    near = await cell.asked(WHICH)
+    assert near.hit is not None
+    sizes = {a.origin_id: a.kept.group for a in cell.cache._shelf}
+    assert sizes["entry of it is mount everest"] != sizes["entry of that would be elbrus"]
+    assert len(set(sizes.values())) == 2
+
+
+async def test_an_audit_compares_the_fresh_answer_with_the_one_that_was_served() -> None:
+    cell = Cell(audit=1.0)
+    await cell.asked(WHAT, says="it is mount everest")
+    for fresh in ("it is mount everest", "nobody knows that"):
+        request = words(WHICH)
+        found = await cell.cache.find(request, LIKE)
+        assert found.hit is not None
+        assert found.hit.audit
+        again = replace(request, controls=Controls(cache="refresh"))
+        await cell.cache.keep(again, LIKE, replace(entry_of(again), id=fresh), said(fresh), ticket=found.ticket)
+        await cell.cache.settled()
+        cell.cache._take_off([a for a in cell.cache._shelf if a.origin_id == fresh])
+    assert cell.decider.verdicts == [(True, True), (False, True)]
+    await cell.cache.aclose()
+
+
+async def test_shadow_serves_nothing_and_says_what_it_would_have(cell: Cell) -> None:
+    shadow = replace(LIKE, cache=replace(RULES, mode="shadow"))
+    await cell.asked(WHAT, shadow, says="everest")
+    found = await cell.asked(WHICH, shadow, says="everest")
+    assert found.hit is None
+    assert [miss.why for miss in found.near] == ["shadow: would be served"]
+    assert cell.decider.verdicts == [(True, True)]
+    assert (await cell.asked(WHICH, shadow)).hit is not None  # the same request again
+
+
+async def test_a_refusal_to_one_is_no_answer_to_others(cell: Cell) -> None:
+    request = words(WHAT)
+    body = said("no").replace(b'"role"', b'"refusal": "I cannot", "role"')
+    found = await cell.cache.find(request, LIKE)
+    await cell.cache.keep(request, LIKE, entry_of(request), body, ticket=found.ticket)
+    assert (await cell.asked(WHAT)).hit is None
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"),
+    [("fails", "failed"), ("hangs", "slow"), ("unready", "not_ready"), ("wide", "shape"), ("nan", "")],
+)
+async def test_an_embedder_in_trouble_is_a_miss_an_alarm_and_exact_repeats_still_hit(
+    cell: Cell, trouble: str, kind: str
+) -> None:
+    await cell.asked(WHAT, says="everest")
+    if trouble == "wide":
+        cell.embedder.wide = 3
+    elif trouble != "nan":
+        setattr(cell.embedder, trouble, "it is broken")
+    which = "!?!" if trouble == "nan" else WHICH  # no word in it, so no direction
+    assert (await cell.asked(which, says="fresh")).hit is None
+    repeat = (await cell.asked(which)).hit
+    assert repeat is not None
+    assert repeat.kind == "exact"
+    assert (await cell.asked(WHAT)).hit is not None
+    if kind:
+        assert cell.cache.troubles[kind] >= 1
+        assert len(cell.told) == 1
+        assert "miss for now" in cell.told[0]
+
+
+async def test_a_late_answer_is_not_served(cell: Cell) -> None:
+    await cell.asked(WHAT, says="everest")
+    cell.clock.ns += 60_000_000_000
+    assert (await cell.asked(WHICH)).hit is None
+    await cell.asked(WHAT, says="everest")
+    cell.clock.ns -= 3_600_000_000_000  # and a clock set back does not make it young
+    assert (await cell.asked(WHICH)).hit is None
+
+
+async def test_a_wrong_hit_is_taken_off_and_teaches_and_only_its_own_tenant_can_say_so(cell: Cell) -> None:
+    await cell.asked(WHAT, says="everest")
+    served = replace(words(WHICH), id="req_served")
+    assert (await cell.asked(served)).hit is not None
+    assert cell.cache.wrong("globex", "req_served") is False
+    assert cell.cache.wrong("acme", "req_unknown") is False
+    assert cell.cache.wrong("acme", "req_served") is True
+    assert cell.decider.fed == [WHAT]
+    assert (await cell.asked(served)).hit is None
+    assert cell.cache.wrong("acme", "req_served") is True
+    assert cell.decider.fed == [WHAT]
+
+
+@pytest.mark.parametrize(
+    ("how", "gone"),
+    [
+        ({"tags": ["b"]}, {"one", "two"}), ({"tags": ["a", "z"]}, {"one"}), ({"namespace": "n"}, {"three"}),
+        ({"entry_id": "entry of two"}, {"two"}), ({"like": WHICH, "cosine": 0.8}, {"one"}), ({"tags": ["none"]}, set()),
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_what_is_invalidated_is_found_by_nothing_from_then_on(
+    cell: Cell, how: dict[str, Any], gone: set[str]
+) -> None:
+    def tagged(text: str, *tags: str, namespace: str = "") -> Request:
+        return replace(words(text), controls=Controls(tags=tags, namespace=namespace))
+
+    asks = {"one": tagged(WHAT, "a", "b"), "two": tagged(OTHER, "b"), "three": tagged("why", namespace="n")}
+    for name, request in asks.items():
+        await cell.asked(request, says=name)
+    assert await cell.cache.invalidate("globex", **how) == []
+    told = await cell.cache.invalidate("acme", **how, dry_run=True)
+    assert {one.entry_id.removeprefix("entry of ") for one in told} == gone
+    assert all([(await cell.asked(request)).hit for request in asks.values()])
+    assert await cell.cache.invalidate("acme", **how) == told
+    assert {name for name, request in asks.items() if (await cell.asked(request)).hit is None} == gone
+
+
+async def test_tags_do_not_tell_questions_apart(cell: Cell) -> None:
+    await cell.asked(replace(words(WHAT), controls=Controls(tags=("a",))), says="everest")
+    assert (await cell.asked(WHICH)).hit is not None
+
+
+async def test_a_restart_goes_on_with_the_answers_and_with_what_was_learned(tmp_path: Path) -> None:
+    first = Cell(file=tmp_path / "c.sqlite3")
+    await first.asked(WHAT, says="it is mount everest")
+    await first.asked("say what the tallest mountain is", says="it is mount everest")
+    await first.asked(OTHER, says="in water")
+    await first.cache.aclose()
+    await first.cache.aclose()
+    assert first.embedder.closed == 1
+
+    again = Cell(file=tmp_path / "c.sqlite3")
+    await again.asked("anything")  # opens the file
+    async with asyncio.timeout(10):
+        while (await again.asked(WHICH)).hit is None:
+            await asyncio.sleep(0.01)
+    assert again.decider.verdicts[:2] == [(True, False)] * 2
+    assert (await again.asked(WHAT)).hit is not None
+    await again.cache.aclose()
+
+
+async def test_a_decider_that_cannot_go_on_from_what_was_saved_begins_anew(tmp_path: Path) -> None:
+    first = Cell(file=tmp_path / "c.sqlite3")
+    await first.asked(WHAT, says="everest")
+    await first.cache.aclose()
+    again = Cell(file=tmp_path / "c.sqlite3")
+    await again.asked(WHAT)
+    assert again.told == ["The cache of policy 'p' begins to learn anew: not what was saved"]
+    await again.cache.aclose()
+
+
+async def test_the_same_question_stored_twice_at_once_is_there_once(cell: Cell) -> None:
+    looks = [await cell.cache.find(words(WHAT), LIKE) for _ in range(2)]
+    for i, look in enumerate(looks):
+        entry = replace(entry_of(words(WHAT)), id=str(i))
+        await cell.cache.keep(words(WHAT), LIKE, entry, said("everest"), ticket=look.ticket)
+    await cell.cache.settled()
+    assert [a.origin_id for a in cell.cache._shelf] == ["1"]
+
+
+async def test_what_an_answer_saves_is_what_the_baseline_costs(cell: Cell) -> None:
+    request = words(WHAT)
+    entry = entry_of(request)
+    entry = replace(entry, outcome=replace(entry.outcome, cost_nanos=Nanos(5000)))
+    await cell.cache.keep(request, LIKE, entry, said("everest"), ticket=(await cell.cache.find(request, LIKE)).ticket)
+    assert [a.worth for a in cell.cache._shelf] == [5000]
