@@ -310,6 +310,10 @@ class Store(Protocol):
         """
         ...
 
+    async def find(self, entry_id: str) -> Entry | None:
+        """Give a settled entry; None: none of that id is kept. Raises `LedgerError`: it cannot be looked up."""
+        ...
+
     async def aclose(self) -> None:
         """Write out what is waiting."""
         ...

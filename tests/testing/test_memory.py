@@ -10,6 +10,8 @@ from trivet.types import Entry
 
 
 class TestMemory(StoreSuite):
+    lasts = False
+
     def open(self, home: Path) -> Store:
         return Memory()
 

@@ -23,7 +23,7 @@ import msgspec
 from trivet.config import LedgerSettings
 from trivet.errors import LedgerError
 from trivet.ledger.journal import Contents, Journal, take_over
-from trivet.ledger.tables import FILE, Connect, Settled, connect, insert, open_tables
+from trivet.ledger.tables import FILE, Connect, Settled, connect, found, insert, open_tables
 from trivet.ledger.writer import Writer
 from trivet.seams import Clock, Kit, Random
 from trivet.types import Entry, Hold, Request
@@ -38,6 +38,8 @@ _BATCH = 2000
 """Entries of one commit when catching up: decoding all of a journal first took twice as long (garbage collection)."""
 _LINGER_S = 0.05
 """How long entries gather before they are written; they are safe meanwhile."""
+_FIND_TRIES = 100
+"""Times the above: past that SQLite is in trouble, and what it has is what there is."""
 
 
 def folder(settings: LedgerSettings, home: Path) -> Path:
@@ -125,6 +127,18 @@ class SqliteStore:
         if self._journal.size >= self._rotate_at:
             self._rotate()
         return waiter
+
+    async def find(self, entry_id: str) -> Entry | None:
+        """Look an entry up; one that was settled a moment ago is waited for. Raises `LedgerError`."""
+        put = self._writer.put_count
+        for _ in range(_FIND_TRIES):
+            if self._writer.written_count >= put:
+                break
+            await asyncio.sleep(_LINGER_S)
+        try:
+            return await asyncio.to_thread(found, self._path / FILE, entry_id)
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(f"The ledger {self._path} cannot be read: {error}.") from error
 
     async def aclose(self) -> None:
         """Write out what is waiting. May be called twice."""

@@ -9,9 +9,11 @@ The row is for questions; the truth is the last column, the whole Entry as msgpa
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from trivet.errors import LedgerError
 from trivet.types import Entry
@@ -80,6 +82,16 @@ class Settled(NamedTuple):
 def connect(path: Path) -> sqlite3.Connection:
     """Open with the standard library: the default `Connect`."""
     return sqlite3.connect(path, isolation_level=None)
+
+
+def found(path: Path, entry_id: str) -> Entry | None:
+    """Read one entry of the database at `path`. Raises sqlite3.Error, OSError."""
+    if not path.exists():
+        return None
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        db.execute("PRAGMA busy_timeout = 5000")
+        row = db.execute("SELECT entry FROM entries WHERE id = ?", (entry_id,)).fetchone()
+    return None if row is None else msgspec.msgpack.decode(row[0], type=Entry)
 
 
 def open_tables(path: Path, connect: Connect) -> sqlite3.Connection:

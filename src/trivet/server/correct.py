@@ -70,11 +70,20 @@ async def feedback(exchange: Exchange, stages: Stages, tenant: str) -> None:
         ) from error
     if not said.wrong_hit:
         raise BadRequestError("`wrong_hit` can only be true: a hit that was right needs no word.", param="wrong_hit")
-    if not _purgeable(stages).wrong(tenant, said.id):
+    cache = _purgeable(stages)
+    # This process may have been started since, or another one of the gateway's may have served it: the ledger knows.
+    if not cache.wrong(tenant, said.id) and not await _wrong_by_ledger(cache, stages, tenant, said.id):
         raise UnknownHitError(
-            f"No hit of {said.id[:80]!r} is known here: it was no hit, was another tenant's, or is too long ago."
+            f"No hit of {said.id[:80]!r} is known here: it was no hit, was another tenant's, or its answer is not kept any more."
         )
     await send_json(exchange, 200, {"id": said.id, "object": "trivet.feedback", "purged": True})
+
+
+async def _wrong_by_ledger(cache: Purgeable, stages: Stages, tenant: str, request_id: str) -> bool:
+    entry = await stages.store.find(request_id)
+    if entry is None or entry.tenant != tenant or not entry.hit_of:
+        return False
+    return cache.wrong(tenant, request_id, hit_of=entry.hit_of)
 
 
 async def invalidate(exchange: Exchange, stages: Stages, tenant: str) -> None:

@@ -39,6 +39,10 @@ class Memory:
         loop.call_later(self._settle_delay_s, _resolve, waiter)
         return waiter
 
+    async def find(self, entry_id: str) -> Entry | None:
+        """Give what was settled."""
+        return self._kept.get(entry_id)
+
     async def aclose(self) -> None:
         """Accept nothing more."""
         self._closed = True

@@ -70,6 +70,9 @@ def an_entry(id: str, *, status: Status = "ok") -> Entry:  # noqa: A002  # the f
 class StoreSuite:
     """The tests: inherit, and say how the store is opened and how its entries are read."""
 
+    lasts = True
+    """Whether entries are there when it is opened again."""
+
     def open(self, home: Path) -> Store:
         """Open the store; `home` is an empty folder, or one in which it was open before."""
         raise NotImplementedError
@@ -130,6 +133,25 @@ class StoreSuite:
             assert [hold.request_id for hold in holds] == ["r0", "r1", "r2"]
 
         assert self._kept_after(tmp_path, use) == []
+
+    def test_what_was_settled_is_found_by_its_id_at_once_and_after_it_was_opened_again(self, tmp_path: Path) -> None:
+        async def use(store: Store) -> None:
+            assert await store.find("e1") is None
+            await _settle(store, an_entry("e1"))
+            await _settle(store, an_entry("e2", status="failed"))
+            assert await store.find("e1") == an_entry("e1")
+            assert await store.find("e") is None
+
+        async def again() -> Entry | None:
+            store = self.open(tmp_path)
+            try:
+                return await store.find("e2")
+            finally:
+                await store.aclose()
+
+        self._kept_after(tmp_path, use)
+        if self.lasts:
+            assert asyncio.run(again()) == an_entry("e2", status="failed")
 
     def test_a_closed_store_promises_nothing_and_closes_again_quietly(self, tmp_path: Path) -> None:
         async def main() -> None:
