@@ -68,11 +68,12 @@ def get(path: str, *headers: tuple[str, bytes], method: str = "GET") -> bytes:
     return b"%b %b HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n%b\r\n" % (method.encode(), path.encode(), lines)
 
 
-def post(body: Any, *headers: tuple[str, bytes]) -> bytes:
-    """Write a chat completion; `body` as JSON unless it is bytes."""
+def post(body: Any, *headers: tuple[str, bytes], path: str = "/v1/chat/completions") -> bytes:
+    """Write a request such as a chat completion; `body` as JSON unless it is bytes."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = b"".join(b"%b: %b\r\n" % (name.encode(), value) for name, value in headers)
-    return CHAT + b"connection: close\r\n%bcontent-length: %d\r\n\r\n%b" % (lines, len(content), content)
+    head = b"POST %b HTTP/1.1\r\nhost: gateway\r\n" % path.encode()
+    return head + b"connection: close\r\n%bcontent-length: %d\r\n\r\n%b" % (lines, len(content), content)
 
 
 def bearer(key: str) -> tuple[str, bytes]:

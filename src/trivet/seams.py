@@ -10,7 +10,7 @@ virtual time, so it cannot be simulated (tests/test_simulation.py).
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -235,6 +235,26 @@ class Cache(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+class CacheState(NamedTuple):
+    """How a cache stands."""
+
+    answers: int
+    bytes: int
+    troubles: Mapping[str, int]
+    """What went wrong and was a miss, by kind, since the start of the process."""
+    deciders: Mapping[str, Mapping[str, float]]
+    """What the decider of each policy says of itself: requests, served, audits, audits_wrong, max_error, ..."""
+
+
+@runtime_checkable
+class Stated(Protocol):
+    """What a Cache may have besides: it says how it stands, for `/metrics`."""
+
+    def state(self) -> CacheState:
+        """Say it."""
+        ...
 
 
 class Kept(NamedTuple):

@@ -166,12 +166,11 @@ REFUSED = {
     POLICY + "[policies.p.tokens]\nmax_output = 500\n": (
         "trivet.toml:6: policies.p.tokens: This version of Trivet does not have it yet. Remove the line."
     ),
-    POLICY + "[policies.p.cache]\nmax_error = 0.02\n": (
-        "trivet.toml:7: policies.p.cache.max_error: This version of Trivet does not have it yet. Remove the line."
+    POLICY + "[policies.p.cache]\nmax_error = 0\n": (
+        "trivet.toml:7: policies.p.cache.max_error: 0 is not a number above 0, at most 0.5."
     ),
-    POLICY + "[policies.p.cache]\nmode = 'verified'\n": (
-        'trivet.toml:7: policies.p.cache.mode: "verified": This version of Trivet does not have it yet. '
-        'Remove the line, or write "off" or "exact".'
+    POLICY + "[policies.p.cache]\nmode = 'likely'\n": (
+        'trivet.toml:7: policies.p.cache.mode: "likely" is not "off", "exact", "static", "vcache", "verified" or "shadow".'
     ),
     POLICY + "route = 'learned'\n": (
         'trivet.toml:6: policies.p.route: "learned": This version of Trivet does not have it yet. '

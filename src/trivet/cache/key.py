@@ -1,7 +1,7 @@
 """The one place that makes cache keys: the whole of what can change an answer, and whose answer it is.
 
-A *fingerprint* is of a whole request. A *question* is the same with its last words taken out: what is left is the scope,
-and only questions of one scope are ever compared with each other.
+A *fingerprint* is of a whole request. A *question* is the last words of one; what is left without them is its scope, and
+only questions of one scope are ever compared with each other.
 
 Not here: whether a request may be looked up or kept (`pipeline.py` decides by the policy).
 Invariants: a key cannot be made without a tenant; nothing of the request is left out but how it is delivered

@@ -122,8 +122,8 @@ class CacheSection(Section, frozen=True):
     """`[policies.X.cache]`."""
 
     mode: Literal["off", "exact", "static", "vcache", "verified", "shadow"] = "off"
-    """`exact`: the same request; the others also serve questions that are alike: from a cosine of `threshold`, by vCache's
-    rule, or by ours. `shadow` serves none of those and says what `verified` would."""
+    """`exact`: the same request; the others also serve questions that are alike: from a cosine of `threshold`, by
+    vCache's rule, or by ours. `shadow` serves none of those and says what `verified` would."""
     threshold: Annotated[float, Meta(gt=0, le=1)] = 0.93
     max_error: Annotated[float, Meta(gt=0, le=0.5)] = 0.01
     """Share of all answers that may be wrong hits, for `vcache`, `verified` and `shadow`."""

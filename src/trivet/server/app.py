@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from trivet.errors import TrivetError
 from trivet.pipeline import Stages
-from trivet.seams import Connected, Random
+from trivet.seams import Connected, Random, Stated
 from trivet.server import correct, models
 from trivet.server.ask import Ask, InForce, Rules
 from trivet.server.auth import Checks
@@ -147,9 +147,12 @@ class App:
 
     async def _metrics(self, exchange: Exchange) -> None:
         metrics = self.metrics if self.shared is None else self.shared.together(self.metrics)
-        providers = self._rules.now.stages.providers.items()
+        stages = self._rules.now.stages
+        providers = stages.providers.items()
         connections = {name: p.connections() for name, p in providers if isinstance(p, Connected)}
-        text = metrics.text(self._states(), connections).encode()
+        answers = stages.cache.state() if isinstance(stages.cache, Stated) else None
+        told = metrics.text(self._states(), connections, answers=answers, skipped=stages.aside.skipped)
+        text = told.encode()
         await exchange.answer(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n" + PRIVATE, text)
 
     async def _openapi(self, exchange: Exchange) -> None:

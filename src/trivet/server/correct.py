@@ -1,6 +1,6 @@
 """The routes by which clients and operators correct the cache: `/trivet/v1/feedback`, `/trivet/v1/cache/invalidate`.
 
-Not here: what is taken off and learned (the cache). Invariant: a key reaches the answers of its own tenant and no others.
+Not here: what is taken off and learned (the cache). Invariant: a key reaches the answers of its own tenant alone.
 """
 
 from typing import Annotated
@@ -65,9 +65,8 @@ async def feedback(exchange: Exchange, stages: Stages, tenant: str) -> None:
     try:
         said = _read_feedback(await exchange.body(MAX_BYTES))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadRequestError(
-            f'The body is not feedback such as {{"id": "req_...", "wrong_hit": true}}: {error}.'
-        ) from error
+        words = f'The body is not feedback such as {{"id": "req_...", "wrong_hit": true}}: {error}.'
+        raise BadRequestError(words) from error
     if not said.wrong_hit:
         raise BadRequestError("`wrong_hit` can only be true: a hit that was right needs no word.", param="wrong_hit")
     cache = _purgeable(stages)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from trivet.seams import BOUNDS_S, Connections
+from trivet.seams import BOUNDS_S, CacheState, Connections
 from trivet.types import Entry
 
 _BOUNDS_NS = tuple(round(bound * 1e9) for bound in BOUNDS_S)
@@ -143,12 +143,21 @@ class Metrics:
             raise ValueError(f"these are no metrics: {error}") from error
         return metrics
 
-    def text(self, ready: Mapping[str, str], connections: Mapping[str, Connections] = _NONE) -> str:
+    def text(
+        self,
+        ready: Mapping[str, str],
+        connections: Mapping[str, Connections] = _NONE,
+        *,
+        answers: CacheState | None = None,
+        skipped: int = 0,
+    ) -> str:
         """Write everything in Prometheus's text format (version 0.0.4).
 
         Args:
             ready: for each target why it cannot be asked, or "".
             connections: for each target that says so; of the process that answers, where there are several.
+            answers: how the cache stands in the process that answers, if it says so.
+            skipped: audits that were not begun, there.
         """
         lines: list[str] = []
         every = sorted(self._series.items())
@@ -186,6 +195,8 @@ class Metrics:
         up: Counter[Labels] = Counter({(target,): int(not why) for target, why in ready.items()})
         _gauge(lines, "trivet_target_ready", "Whether the target can be asked.", ("target",), up)
         _connections(lines, connections)
+        if answers is not None:
+            _cache(lines, answers, skipped)
         return "\n".join(lines) + "\n"
 
 
@@ -214,6 +225,19 @@ def _connections(lines: list[str], targets: Mapping[str, Connections]) -> None:
     for name, told in targets.items():
         took.add((name,), list(told.connect_counts), told.connect_ns)
     _histogram(lines, "trivet_connect_seconds", "Name look-up, proxy, TCP and TLS together.", by_target, took)
+
+
+def _cache(lines: list[str], cache: CacheState, skipped: int) -> None:
+    _gauge(lines, "trivet_cache_answers", "Answers that are kept.", (), Counter({(): cache.answers}))
+    _gauge(lines, "trivet_cache_bytes", "Memory that they take.", (), Counter({(): cache.bytes}))
+    troubles: Counter[Labels] = Counter({(kind,): count for kind, count in cache.troubles.items()})
+    _counter(lines, "trivet_cache_troubles_total", "Looks that were a miss because of a fault.", ("kind",), troubles)
+    _counter(lines, "trivet_audits_skipped_total", "Audits of hits that were too many.", (), Counter({(): skipped}))
+    _head(lines, "trivet_cache_decider", "What the decider of a policy says of itself: docs/cache.md.", "gauge")
+    for policy, figures in sorted(cache.deciders.items()):
+        for name, value in sorted(figures.items()):
+            told = _labels(("policy", "figure"), (policy, name))
+            lines.append(f"trivet_cache_decider{{{told}}} {value:.9g}")
 
 
 class Histogram:

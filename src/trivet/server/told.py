@@ -21,7 +21,7 @@ def head(tally: Tally) -> bytes:
         age_s = hit.age_ms // 1000
         likely = "" if hit.cosine is None else f"; cosine={hit.cosine:.3f}"
         likely += "" if hit.p_correct is None else f"; p_correct={hit.p_correct:.4f}"
-        told = f"x-trivet-decision: serve\r\nx-trivet-cache: hit; kind={hit.kind}; age={age_s}{likely}; of={hit.origin_id}\r\n"
+        told = f"x-trivet-decision: serve\r\nx-trivet-cache: hit; kind={hit.kind}; age={age_s}{likely}\r\n"
     else:
         told = "x-trivet-decision: refuse\r\n"
     if tally.target:  # config.py lets no line end into a name

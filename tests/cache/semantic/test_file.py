@@ -1,4 +1,4 @@
-"""What was kept is there after a restart, other processes hear of it, and no trouble of the disk becomes one of ours."""
+"""What was kept is there after a restart, other processes hear of it, and no trouble of the disk is ours."""
 
 import asyncio
 import sqlite3
@@ -43,7 +43,7 @@ class Side:
 
 async def until(seen: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not seen():
+        while not seen():  # noqa: ASYNC110  # a thread of the file's does it
             await asyncio.sleep(EVERY_S / 5)
 
 

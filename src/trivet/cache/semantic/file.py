@@ -2,7 +2,7 @@
 
 Not here: what is looked up (`shelf.py` has all of it in memory). One thread does all the work, in groups.
 Invariants: nothing here delays or fails a request; a file that cannot be read is set aside under another name and a new
-one begun; vectors of another embedder are not loaded; what another process kept or took off is heard of within `EVERY_S`.
+one begun; vectors of another embedder are not loaded; what another process kept or took off is heard of in `EVERY_S`.
 """
 
 import asyncio
@@ -240,7 +240,8 @@ class File:
                 match change:
                     case Row():
                         db.execute(
-                            "INSERT OR REPLACE INTO answers (number, embedder, answer, vector, expires_ns) VALUES (?,?,?,?,?)",
+                            "INSERT OR REPLACE INTO answers (number, embedder, answer, vector, expires_ns)"
+                            " VALUES (?,?,?,?,?)",
                             (change.number, self._embedder, change.answer, change.vector, change.expires_ns),
                         )
                     case _Changed():

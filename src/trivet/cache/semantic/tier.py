@@ -1,8 +1,8 @@
 """The cache behind its seam, all tiers: exact first, then likeness, where the policy asks for it.
 
 Not here: what is near (`shelf.py`), whether it may be served (a decider), what is on the disk (`file.py`).
-Invariants: only questions of one scope (`cache/key.py`) are compared, so no tenant, model, system prompt or context meets
-another's; whatever fails here (the embedder, the disk, a judge) is a miss and a count of `troubles`, never an error of
+Invariants: only questions of one scope (`cache/key.py`) are compared, so no tenant, model, system prompt or context
+meets another's; whatever fails here (the embedder, the disk, a judge) is a miss and a count of `troubles`, never an error of
 the request; an answer is found as soon as it is kept, and by nothing once it is taken off.
 """
 
@@ -23,7 +23,7 @@ from trivet.cache.semantic.look import NEIGHBOURS, Decider, Kept, Look, Near, Ve
 from trivet.cache.semantic.shelf import Answer, Shelf
 from trivet.config import CacheSettings
 from trivet.errors import EmbedderError, UpstreamError
-from trivet.seams import Clock, Embedder, Found, Kit, Random
+from trivet.seams import CacheState, Clock, Embedder, Found, Kit, Random
 from trivet.seams import Kept as Forgotten
 from trivet.types import CachePolicy, Entry, Hit, Nanos, NearMiss, Policy, Request
 from trivet.wire.chat import read_piece
@@ -369,6 +369,15 @@ class Tiers:
             self._shelf.remove(answer.number)
             if self._file is not None:
                 self._file.remove(answer.number)
+
+    def state(self) -> CacheState:
+        """Say how it stands."""
+        return CacheState(
+            answers=len(self._exact) + len(self._shelf),
+            bytes=self._exact.bytes + self._shelf.bytes,
+            troubles=self.troubles,
+            deciders={name: decider.report() for name, (_, decider) in self._deciders.items()},
+        )
 
     # What the file has, or another process put into it.
 
