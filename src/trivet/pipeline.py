@@ -91,6 +91,7 @@ class Tally:
     cache: str = "off"
     ticket: object = None
     """Of the look into the cache, for keeping the answer."""
+    embedder_digest: str = ""
     decision: Decision | None = None
     target: str = ""
     opened_headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -228,7 +229,7 @@ async def look(tally: Tally, stages: Stages) -> Facts:
         near: tuple[NearMiss, ...] = ()
         tally.cache = cache_use(request, policy)
         if tally.cache == "miss":  # so far
-            hit, near, tally.ticket = await stages.cache.find(request, policy)
+            hit, near, tally.ticket, tally.embedder_digest = await stages.cache.find(request, policy)
             tally.cache = hit.kind if hit else "miss"
             tally.cache_ns = stages.clock.mono_ns() - tally.began_ns
         ranked = () if hit else await stages.routers[policy.route].rank(request, policy)
@@ -381,6 +382,7 @@ def settle(tally: Tally, stages: Stages) -> Awaitable[None] | None:
         p_correct=hit.p_correct if hit else None,
         audit_of=request.audit_of,
         price_version=cost.version,
+        embedder_digest=tally.embedder_digest,
         outcome=_outcome(tally, stages, usage=usage, estimated=estimated, cost=cost),
         baseline=baseline,
         saved=saved,

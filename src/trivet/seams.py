@@ -217,6 +217,8 @@ class Found(NamedTuple):
     near: tuple[NearMiss, ...] = ()
     ticket: object = None
     """Whatever the cache wants back in `keep` (a key, an embedding), so that nothing is worked out twice."""
+    embedder_digest: str = ""
+    """Of the embedder by which meanings were compared, if they were."""
 
 
 class Cache(Protocol):

@@ -120,6 +120,34 @@ def entries(path: Path, *, since_ns: int, until_ns: int, limit: int, tell: Calla
     return [decode(blob) for (blob,) in found]
 
 
+class CacheUse(msgspec.Struct, frozen=True, kw_only=True):
+    """How much the cache of one policy was used."""
+
+    policy: str
+    requests: int
+    """All but audits."""
+    exact: int
+    semantic: int
+    audits: int
+    saved_nanos: int | None
+    """By the cache, less what audits cost; None: no baseline is known."""
+
+
+def cache_use(path: Path, *, since_ns: int, until_ns: int, tell: Callable[[str], None]) -> list[CacheUse]:
+    """Count hits of the policies that have a cache, most requests first. Raises `LedgerError` as `usage` does."""
+    with _opened(path, tell) as db:
+        found = db.execute(
+            """SELECT policy, sum(id NOT LIKE '%-audit'), sum(cache = 'exact'), sum(cache = 'semantic'),
+                sum(id LIKE '%-audit'),
+                sum(saved_nanos) FILTER (WHERE cache IN ('exact', 'semantic') OR id LIKE '%-audit')
+            FROM entries WHERE at_ns >= ? AND at_ns < ? AND cache NOT IN ('', 'off') AND policy <> ''
+            GROUP BY policy ORDER BY 2 DESC, 1""",
+            (since_ns, until_ns),
+        ).fetchall()
+    names = ("policy", "requests", "exact", "semantic", "audits", "saved_nanos")
+    return [CacheUse(**dict(zip(names, row, strict=True))) for row in found]
+
+
 @contextmanager
 def _opened(path: Path, tell: Callable[[str], None]) -> Iterator[sqlite3.Connection]:
     if not path.is_dir():

@@ -138,9 +138,9 @@ class CacheSuite:
     async def test_an_answer_is_forgotten_after_its_ttl(self, cache: Cache, clock: Hands) -> None:
         await self.keep(cache, ask())
         clock.ns += 60_000_000_001
-        hit, near, _ = await cache.find(ask(), POLICY)
-        assert hit is None
-        assert [miss.why for miss in near] == ["expired"]
+        found = await cache.find(ask(), POLICY)
+        assert found.hit is None
+        assert [miss.why for miss in found.near] == ["expired"]
         await cache.aclose()
 
     async def test_a_clock_set_back_does_not_make_answers_young(self, cache: Cache, clock: Hands) -> None:

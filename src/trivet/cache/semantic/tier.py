@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -46,6 +47,10 @@ SAVE_EVERY_S = 10.0
 
 TOLD = 3
 """Near misses that an Entry has."""
+
+
+TROUBLES = ("not_ready", "slow", "failed", "shape", "busy", "learning", "defect")
+"""What can go wrong: with the embedder (the first four), in comparing answers, and in our own code."""
 
 
 class _Ticket(NamedTuple):
@@ -97,7 +102,7 @@ class Tiers:
         self._deciders: dict[str, tuple[CachePolicy, Decider]] = {}
         self._served: OrderedDict[str, Served] = OrderedDict()
         self._learning: set[asyncio.Task[None]] = set()
-        self.troubles: Counter[str] = Counter()
+        self.troubles: Counter[str] = Counter(dict.fromkeys(TROUBLES, 0))
         """By kind: what went wrong and was a miss."""
         self._alarmed: set[str] = set()
 
@@ -138,12 +143,12 @@ class Tiers:
         ticket = ticket._replace(look=look, near=near, verdict=verdict)
         shadow = policy.cache.mode == "shadow"
         if not verdict.serve or shadow:
-            return Found(near=_missed(found, verdict, shadow=shadow), ticket=ticket)
+            return Found(None, _missed(found, verdict, shadow=shadow), ticket, embedder.digest)
         chosen = found[verdict.chosen]
         hit = self._hit(chosen.answer, request, "semantic", now_ns)
         audit = self._random.random() < verdict.audit
         hit = msgspec.structs.replace(hit, cosine=chosen.cosine, p_correct=verdict.p_correct, audit=audit)
-        return Found(hit, near=_missed(found, verdict, shadow=False), ticket=ticket if audit else None)
+        return Found(hit, _missed(found, verdict, shadow=False), ticket if audit else None, embedder.digest)
 
     def _hit(self, answer: Answer, request: Request, kind: Any, now_ns: int) -> Hit:
         self._shelf.used(answer)
@@ -449,6 +454,11 @@ def _told(body: bytes) -> Any:
         return None
 
 
+def place(home: Path) -> Path:
+    """Say where answers are kept."""
+    return home / "cache" / "semantic.sqlite3"
+
+
 def build(settings: CacheSettings, kit: Kit) -> Tiers:
     """Build the cache from `[cache]`. The embedder and the file are opened by the first policy that needs them."""
     bounds = {"max_entries": settings.max_entries, "max_bytes": settings.max_bytes}
@@ -460,5 +470,5 @@ def build(settings: CacheSettings, kit: Kit) -> Tiers:
         clock=kit.clock,
         random=kit.random,
         tell=kit.tell,
-        file=File(kit.home / "cache" / "semantic.sqlite3", clock=kit.clock, tell=kit.tell),
+        file=File(place(kit.home), clock=kit.clock, tell=kit.tell),
     )
