@@ -62,7 +62,8 @@ def test_what_is_kept_and_what_it_answered_is_shown(filled: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "gone"),
     [
-        (["--tag", "t1"], ["req_1"]), (["--tenant", "acme"], ["req_0", "req_1"]), (["--tag", "t1", "--tenant", "x"], []),
+        (["--tag", "t1"], ["req_1"]), (["--tenant", "acme"], ["req_0", "req_1"]),
+        (["--tag", "t1", "--tenant", "x"], []),
         (["--id", "req_2"], ["req_2"]), (["--policy", "support", "--tag", "t0", "--tag", "t2"], ["req_0", "req_2"]),
         (["--all"], ["req_0", "req_1", "req_2"]), (["--namespace", "n"], []),
     ],

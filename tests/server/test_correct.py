@@ -72,7 +72,7 @@ async def test_the_ledger_knows_of_a_hit_that_this_process_did_not_serve(tmp_pat
     async with room(tmp_path) as here:
         await here.ask(WHAT)
         hit = await here.ask(WHICH)
-        here.cell.cache._served.clear()  # noqa: SLF001  # as in a process that has the answers from the file
+        here.cell.cache._served.clear()  # as in a process that has the answers from the file
         said = await here.send("/trivet/v1/feedback", {"id": hit.headers["x-trivet-id"], "wrong_hit": True})
         assert said.status == 200
         assert (await here.ask(WHICH)).headers["x-trivet-cache"] == "miss"

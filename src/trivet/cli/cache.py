@@ -61,18 +61,31 @@ def stats(*, since: str, as_json: bool, config: Path | None) -> None:
         click.echo("No policy has a cache that was used yet.", err=True)
         return
     rows = [
-        (clean(u.policy), f"{u.requests:,}", _share(u.exact, u.requests), _share(u.semantic, u.requests), f"{u.audits:,}",
-         "-" if u.saved_nanos is None else dollars(u.saved_nanos))
-        for u in used
-    ]  # fmt: skip
+        (
+            clean(use.policy),
+            f"{use.requests:,}",
+            _share(use.exact, use.requests),
+            _share(use.semantic, use.requests),
+            f"{use.audits:,}",
+            "-" if use.saved_nanos is None else dollars(use.saved_nanos),
+        )
+        for use in used
+    ]
     table(("POLICY", "REQUESTS", "EXACT", "SEMANTIC", "AUDITS", "SAVED"), rows, numbers=range(1, 6))
     if kept:
         click.echo()
         held = [
-            (clean(k.policy), f"{k.answers:,}", f"{k.groups:,}", f"{k.bytes / 1e6:,.1f} MB", f"{k.right:,}", f"{k.wrong:,}",
-             clock(k.oldest_ns))
-            for k in kept
-        ]  # fmt: skip
+            (
+                clean(one.policy),
+                f"{one.answers:,}",
+                f"{one.groups:,}",
+                f"{one.bytes / 1e6:,.1f} MB",
+                f"{one.right:,}",
+                f"{one.wrong:,}",
+                clock(one.oldest_ns),
+            )
+            for one in kept
+        ]
         head = ("ON THE DISK", "ANSWERS", "DIFFERENT", "SIZE", "RIGHT", "WRONG", "OLDEST (UTC)")
         table(head, held, numbers=range(1, 6))
 
