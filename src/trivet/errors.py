@@ -13,7 +13,8 @@
     │   ├── NotReadyError 503  a local model that is still being fetched or loaded
     │   └── UnsupportedError 400  the target's protocol has no words for what is asked
     ├── DeadlineError     504  the client's own deadline passed
-    └── WeightsError           a model file that cannot be had or does not match its digest
+    ├── WeightsError           a model file that cannot be had or does not match its digest
+    └── EmbedderError     503  texts that cannot be turned into vectors now
 
 Not here: what a client sees as bytes (`wire/`). Each error says what happened, with numbers, and what to change.
 """
@@ -189,3 +190,13 @@ class WeightsError(TrivetError):
     """A model file cannot be had from any source, or its bytes are not what its digest says."""
 
     code, whose = "weights_unavailable", "operator"
+
+
+class EmbedderError(TrivetError):
+    """Texts cannot be turned into vectors: the embedder is not there yet, has failed, or has too much waiting."""
+
+    status, code, whose = 503, "embedder_unavailable", "operator"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

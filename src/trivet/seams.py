@@ -13,10 +13,14 @@ import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from trivet.errors import ConfigError
 from trivet.types import Candidate, Chunk, Entry, Hit, Hold, NearMiss, Policy, Request
+
+if TYPE_CHECKING:  # numpy takes longer to import than all of this
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Clock(Protocol):
@@ -55,6 +59,77 @@ class Turns:
         self.load, self.fetch = asyncio.Lock(), asyncio.Lock()
 
 
+class Vectors(NamedTuple):
+    """Texts as an embedder sees them, in their order."""
+
+    rows: "NDArray[np.float32]"
+    """[n, width]; each row of unit length, or all zeros for a text without any token."""
+    tokens: tuple[int, ...]
+    """Tokens of each text that were read."""
+    cut: tuple[bool, ...]
+    """Whether a text has more tokens than that, which were not."""
+
+
+class Embedder(Protocol):
+    """Texts to vectors, in which like texts are near each other.
+
+    A builder is `build(settings: config.EmbedderSettings, kit: Kit) -> Embedder`, registered in `trivet.embedder`; it
+    does no I/O.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the vectors are made with, for people: `all-MiniLM-L6-v2-int8`."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Of all that can change a vector (weights, tokenizer, pooling, width): those of two digests do not mix.
+
+        Known before the start.
+        """
+        ...
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+        ...
+
+    @property
+    def min_width(self) -> int:
+        """A vector may be cut to its first so many numbers and be made of unit length again; `width`: it may not."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of one text that are read; what comes after them is left out, and `Vectors.cut` says so."""
+        ...
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Turn texts into vectors, off the event loop where that takes more than a millisecond.
+
+        The same text gives the same vector, to 1e-3 in each number, alone or among others. Cancelling takes the texts
+        out of the queue. Raises only `EmbedderError`: not ready, failed, or too much waiting.
+        """
+        ...
+
+    async def start(self) -> None:
+        """Get ready in the background (fetch weights, load them); returns at once. May be called again."""
+        ...
+
+    def ready(self) -> str:
+        """Say why it cannot answer yet ("loading", "fetching, 40 %", "failed: ..."), or "" if it can."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of everything; what is waiting fails. May be called twice."""
+        ...
+
+
+def _no_embedder(kind: str) -> Embedder:
+    raise ConfigError(f"No embedder can be lent here, so none called {kind!r}: this Kit was made without.")
+
+
 class Kit(NamedTuple):
     """What a stage may need from outside, handed to every builder."""
 
@@ -69,6 +144,11 @@ class Kit(NamedTuple):
     """A line for the operator (progress of a download, an engine restarted). Never secrets."""
     turns: Turns
     """Shared by all that is built with this Kit."""
+    embedder: Callable[[str], Embedder] = _no_embedder
+    """Lends the embedder of that kind ("builtin", "minilm", or a plugin's); one is loaded for all who borrow it.
+
+    Who borrows it starts and closes it as if it were its own. Raises ConfigError: there is none of that kind.
+    """
 
 
 class Provider(Protocol):
