@@ -11,6 +11,7 @@ from trivet.errors import (
     CacheMissError,
     ConfigError,
     DeadlineError,
+    EmbedderError,
     LedgerError,
     NotReadyError,
     RefusedError,
@@ -35,6 +36,7 @@ MADE: tuple[tuple[TrivetError, int, str, str], ...] = (
     (UnsupportedError("no", param="n"), 400, "unsupported_by_target", "client"),
     (DeadlineError(800), 504, "deadline_exceeded", "client"),
     (WeightsError("none"), 500, "weights_unavailable", "operator"),
+    (EmbedderError("full", retry_after_s=1), 503, "embedder_unavailable", "operator"),
     (ConfigError("bad"), 500, "bad_config", "operator"),
 )
 

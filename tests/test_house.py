@@ -21,6 +21,7 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "config/secret.py": "tests/config/test_load.py",
     "config/settings.py": "tests/config/test_load.py",
     "testing/cache_suite.py": "tests/cache/test_exact.py",  # a suite is tested by what passes it
+    "testing/embedder_suite.py": "tests/embed/test_builtin.py",
     "testing/provider_suite.py": "tests/upstream/test_openai.py",
     "testing/router_suite.py": "tests/routing/test_fixed.py",
     "testing/store_suite.py": "tests/testing/test_memory.py",

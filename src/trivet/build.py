@@ -16,6 +16,7 @@ import msgspec
 from trivet.aside import Aside
 from trivet.config import Settings, TargetSettings, TargetTlsSettings, home, models_folder
 from trivet.config import load as read_settings
+from trivet.embed.lender import Lender
 from trivet.errors import ConfigError
 from trivet.ledger.prices import Prices
 from trivet.pipeline import Stages
@@ -79,7 +80,7 @@ def kit(settings: Settings, env: Mapping[str, str], *, tell: Callable[[str], Non
         raise ConfigError(
             f"Cannot make {folder}: {error.strerror or error}. Set TRIVET_HOME to a folder that you can write to."
         ) from error
-    return Kit(
+    made = Kit(
         clock=SystemClock(),
         random=SystemRandom(),
         dial=dial,
@@ -88,6 +89,7 @@ def kit(settings: Settings, env: Mapping[str, str], *, tell: Callable[[str], Non
         tell=tell,
         turns=Turns(),
     )
+    return made._replace(embedder=Lender(settings.embedder, made).take)
 
 
 class Builder:
@@ -112,12 +114,14 @@ class Builder:
 
         Raises:
             ConfigError: a plugin that is named is not there, or cannot be built from its settings; or the ledger is
-                another. Then all is as it was.
+                another, or the embedder's threads. Then all is as it was.
             LedgerError: the ledger cannot be opened.
         """
         before, kit = self._settings, self._kit
         if before is not None and before.ledger != settings.ledger:
             raise ConfigError("`[ledger]` is another: that takes a restart.")
+        if before is not None and before.embedder.threads != settings.embedder.threads:
+            raise ConfigError("`embedder.threads` is another: that takes a restart.")
         routes = {"fixed"} | {policy.route for policy in settings.policies.values()}
         routers = {name: load("trivet.router", name)(settings, kit) for name in sorted(routes)}
         async with AsyncExitStack() as fresh:

@@ -13,7 +13,8 @@
     │   ├── NotReadyError 503  a local model that is still being fetched or loaded
     │   └── UnsupportedError 400  the target's protocol has no words for what is asked
     ├── DeadlineError     504  the client's own deadline passed
-    └── WeightsError           a model file that cannot be had or does not match its digest
+    ├── WeightsError           a model file that cannot be had or does not match its digest
+    └── EmbedderError     503  texts that cannot be turned into vectors now
 
 Not here: what a client sees as bytes (`wire/`). Each error says what happened, with numbers, and what to change.
 """

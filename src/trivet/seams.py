@@ -71,8 +71,10 @@ class Vectors(NamedTuple):
 
 
 class Embedder(Protocol):
-    """Texts to vectors: like texts are near each other. A builder is `build(settings: config.EmbedderSettings, kit: Kit)
-    -> Embedder`, registered in `trivet.embedder`; it does no I/O.
+    """Texts to vectors, in which like texts are near each other.
+
+    A builder is `build(settings: config.EmbedderSettings, kit: Kit) -> Embedder`, registered in `trivet.embedder`; it
+    does no I/O.
     """
 
     @property
@@ -82,7 +84,7 @@ class Embedder(Protocol):
 
     @property
     def digest(self) -> str:
-        """Of everything that can change a vector (weights, tokenizer, pooling, width): vectors of two digests do not mix.
+        """Of all that can change a vector (weights, tokenizer, pooling, width): those of two digests do not mix.
 
         Known before the start.
         """
@@ -95,7 +97,7 @@ class Embedder(Protocol):
 
     @property
     def min_width(self) -> int:
-        """To how many numbers a vector may be cut, its first ones, and be made of unit length again; `width`: to none."""
+        """A vector may be cut to its first so many numbers and be made of unit length again; `width`: it may not."""
         ...
 
     @property

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trivet.config import Secret, Settings, home, load, models_folder, parse, secret
+from trivet.config import Secret, Settings, embedder_kind, home, load, models_folder, parse, secret
 from trivet.config import seconds as in_seconds
 from trivet.config.conflicts import conflicts
 from trivet.config.misfits import misfits
@@ -133,7 +133,7 @@ REFUSED = {
     ),
     "serve = 3\n": (
         "trivet.toml:1: serve: There is no such key. Did you mean `server`? "
-        "Known: targets, policies, aliases, server, ledger, cache, models."
+        "Known: targets, policies, aliases, server, ledger, cache, models, embedder."
     ),
     "server = 3\n": "trivet.toml:1: server: 3 is not a section. Write [server] and its keys below it.",
     "[targets.a]\nmodel = 'm'\n": "trivet.toml:1: targets.a: `provider` is missing.",
@@ -242,6 +242,19 @@ REFUSED = {
     TARGET + "engine = { slots = 4 }\n": (
         'trivet.toml:4: targets.a.engine: Only an embedded engine (provider = "llamacpp") has these. Remove the line.'
     ),
+    "[targets.e]\nprovider = 'embedder'\nmodel = 'bert'\n": (
+        'trivet.toml:3: targets.e.model: "bert" is no embedder that is installed. Write "builtin" or "minilm".'
+    ),
+    "[targets.e]\nprovider = 'embedder'\nbase_url = 'http://127.0.0.1:9/v1'\n": (
+        "trivet.toml:3: targets.e.base_url: An embedder runs in this process and has none. Remove the line."
+    ),
+    "[targets.e]\nprovider = 'embedder'\nengine = { slots = 4 }\n": (
+        'trivet.toml:3: targets.e.engine: Only an embedded engine (provider = "llamacpp") has these. Remove the line.'
+    ),
+    "[embedder]\nkind = 'bert'\n": (
+        'trivet.toml:2: embedder.kind: "bert" is no embedder that is installed. Write "builtin" or "minilm".'
+    ),
+    "[embedder]\nthreads = 0\n": "trivet.toml:2: embedder.threads: 0 is not a whole number from 1 to 1024.",
     "[ledger]\nstore = 'postgres'\n": ('trivet.toml:2: ledger.store: "postgres" is not installed. Write "sqlite".'),
     "[a\n": "trivet.toml:1: Expected ']' at the end of a table declaration. This is not TOML.",
     "a = 1\n\na = 2\n": "trivet.toml:3: Cannot overwrite a value. This is not TOML.",
@@ -511,3 +524,10 @@ def test_each_key_is_found_in_its_line(sections: dict[str, dict[str, str]], dott
             expected[name, key] = add(f"{name}.'{key}' = {value}" if dotted else f'"{key}"= {value}  # , "')
     lines_of = places("\n".join(lines) + "\n")
     assert {path: lines_of.get(path) for path in expected} == expected
+
+
+@pytest.mark.parametrize(("section", "kind"), [("", "minilm"), ("[embedder]\nkind = 'builtin'\n", "builtin")])
+def test_a_target_that_names_no_embedder_has_the_one_of_the_file_and_is_no_wildcard(section: str, kind: str) -> None:
+    settings = parse(section + "[targets.e]\nprovider = 'embedder'\n[policies.p]\npool = ['e']\n", source="t")
+    assert settings.targets["e"].model == kind  # onnxruntime is installed for the tests
+    assert embedder_kind(settings.embedder) == kind

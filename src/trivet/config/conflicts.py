@@ -43,6 +43,8 @@ def conflicts(settings: Settings) -> Iterator[Misfit]:
     for name, target in settings.targets.items():
         at: Place = ("targets", name)
         yield from _conflicts_of_provider(target, at)
+        if target.provider == "embedder":
+            yield from _conflicts_of_embedder(target, settings.embedder.kind, at)
         yield from _conflicts_of_address(target, at)
         yield from _conflicts_of_way(target, at)
         yield from _conflicts_of_headers(target.headers, (*at, "headers"))
@@ -67,8 +69,25 @@ def _conflicts_of_provider(target: TargetSettings, at: Place) -> Iterator[Misfit
             if getattr(target, key) != getattr(_PLAIN, key):
                 words = "An embedded engine has none; with a `base_url` it is a server that runs already."
                 yield (*at, key), words
-    if target.provider == "openai" and target.engine != EngineSettings():
+    if target.provider in ("openai", "embedder") and target.engine != EngineSettings():
         yield (*at, "engine"), 'Only an embedded engine (provider = "llamacpp") has these. Remove the line.'
+
+
+def _conflicts_of_embedder(target: TargetSettings, usual: str, at: Place) -> Iterator[Misfit]:
+    for key in ("base_url", "api_key", "headers", "http", "proxy", "tls", "warm", "timeouts"):
+        if getattr(target, key) != getattr(_PLAIN, key):
+            yield (*at, key), "An embedder runs in this process and has none. Remove the line."
+    if target.model != usual:  # that one is checked where it is written
+        yield from _conflicts_of_kind(target.model, (*at, "model"))
+
+
+def _conflicts_of_kind(kind: str, at: Place) -> Iterator[Misfit]:
+    """Check the name of an embedder."""
+    installed = seams.names("trivet.embedder")
+    if kind not in installed:
+        yield at, f"{shown(kind)} is no embedder that is installed. Write {either(json.dumps(i) for i in installed)}."
+    elif kind == "minilm" and find_spec("onnxruntime") is None:
+        yield at, "It needs a package that is not installed. Run: pip install 'trivet[embed]'"
 
 
 def _conflicts_of_address(target: TargetSettings, at: Place) -> Iterator[Misfit]:
@@ -176,6 +195,8 @@ def _conflicts_of_names(settings: Settings) -> Iterator[Misfit]:
 
 
 def _conflicts_of_stages(settings: Settings) -> Iterator[Misfit]:
+    if settings.embedder.kind != "auto":
+        yield from _conflicts_of_kind(settings.embedder.kind, ("embedder", "kind"))
     stages = ("store", "ledger", "store", settings.ledger.store), ("cache", "cache", "kind", settings.cache.kind)
     for seam, section, key, name in stages:
         installed = seams.names(f"trivet.{seam}")

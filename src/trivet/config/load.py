@@ -7,6 +7,7 @@ built yet is silently ignored.
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from trivet.config.conflicts import conflicts
 from trivet.config.misfits import Misfit, dotted, misfits
 from trivet.config.places import line_of, places
 from trivet.config.secret import read_text
-from trivet.config.settings import Settings
+from trivet.config.settings import EmbedderSettings, Settings
 from trivet.errors import ConfigError
 
 
@@ -31,6 +32,13 @@ def models_folder(settings: Settings, env: Mapping[str, str]) -> Path:
     if env.get("TRIVET_MODELS") or settings.models.path:
         return Path(env.get("TRIVET_MODELS") or settings.models.path).expanduser()
     return Path(env.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "trivet" / "models"
+
+
+def embedder_kind(settings: EmbedderSettings) -> str:
+    """Say which embedder is meant: the one that is named, else the best of those that are installed."""
+    if settings.kind != "auto":
+        return settings.kind
+    return "builtin" if find_spec("onnxruntime") is None else "minilm"
 
 
 def load(path: Path | None, env: Mapping[str, str]) -> Settings:
@@ -59,9 +67,21 @@ def parse(text: str, *, source: str) -> Settings:
     _refuse(misfits(raw, Settings, ()), text=text, source=source)
     for name, target in raw.get("targets", {}).items():
         target["name"] = name
-    settings = msgspec.convert(raw | {"source": source}, Settings)
+    settings = _with_embedders_named(msgspec.convert(raw | {"source": source}, Settings))
     _refuse(conflicts(settings), text=text, source=source)
     return settings
+
+
+def _with_embedders_named(settings: Settings) -> Settings:
+    """Name the model of targets that have the one of `[embedder]`: others without a name have any."""
+    kind = embedder_kind(settings.embedder)
+    targets = {
+        name: msgspec.structs.replace(target, model=kind)
+        if target.provider == "embedder" and target.model == "*"
+        else target
+        for name, target in settings.targets.items()
+    }
+    return msgspec.structs.replace(settings, targets=targets)
 
 
 def _refuse(misfits: Iterable[Misfit], *, text: str, source: str) -> None:

@@ -197,6 +197,15 @@ class CacheSettings(Section, frozen=True):
     max_bytes: Annotated[int, Meta(ge=1024)] = 268_435_456
 
 
+class EmbedderSettings(Section, frozen=True):
+    """`[embedder]`: what turns texts into vectors, for all that needs it."""
+
+    kind: str = "auto"
+    """`minilm` where its extra is installed, else `builtin`; or the name of a plugin's."""
+    threads: Annotated[int, Meta(ge=1, le=1024)] = 1
+    """That one batch is spread over."""
+
+
 class ModelSettings(Section, frozen=True):
     """`[models]`: where the files of embedded models are kept."""
 
@@ -213,5 +222,6 @@ class Settings(Section, frozen=True):
     ledger: LedgerSettings = LedgerSettings()
     cache: CacheSettings = CacheSettings()
     models: ModelSettings = ModelSettings()
+    embedder: EmbedderSettings = EmbedderSettings()
     source: str = ""
     """The file it was read from; empty: found without one."""

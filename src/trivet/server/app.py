@@ -141,7 +141,10 @@ class App:
 
     async def _readyz(self, exchange: Exchange) -> None:
         states = self._states()
-        ready = any(not why for why in states.values())
+        # An embedder is ready before any model is; those who wait here want answers, unless there is nothing else.
+        providers = self._rules.now.stages.providers.items()
+        answering = [name for name, p in providers if "chat" in getattr(p, "kinds", ("chat",))] or list(states)
+        ready = any(not states[name] for name in answering)
         told = {name: why or "ready" for name, why in states.items()}
         await send_json(exchange, 200 if ready else 503, {"status": "ready" if ready else "not ready", "targets": told})
 

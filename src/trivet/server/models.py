@@ -56,6 +56,7 @@ def _target(name: str, stages: Stages, *, model: str = "") -> Json:
         "region": target.region or None,
         "asks": sorted(_kinds(name, stages)),
         "context_tokens": _context(name, stages, model=model),
+        "dimensions": getattr(stages.providers[name], "width", None),
         "price": stages.prices.told(name, model=model, at_ns=stages.clock.now_ns()),
         "ready": not stages.providers[name].ready(),
     }

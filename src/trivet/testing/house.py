@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from trivet.aside import Aside
 from trivet.build import SystemClock
 from trivet.cache.exact import Exact
-from trivet.config import Settings, parse
+from trivet.config import EmbedderSettings, Settings, parse
+from trivet.embed.lender import Lender
 from trivet.ledger.keys import FILE, KeyRing
 from trivet.ledger.prices import Prices
 from trivet.pipeline import Stages
@@ -57,7 +58,7 @@ def kit(
     folder: Path, *, clock: Clock | None = None, rng: Random | None = None, dialer: Dialer = dial, tell: Any = None
 ) -> Kit:
     """Gather what stages need: real clocks and sockets unless others are given."""
-    return Kit(
+    made = Kit(
         clock=clock or SystemClock(),
         random=rng or random.Random(1),  # noqa: S311  # repeatable on purpose
         dial=dialer,
@@ -66,6 +67,7 @@ def kit(
         tell=tell or (lambda line: None),
         turns=Turns(),
     )
+    return made._replace(embedder=Lender(EmbedderSettings(), made).take)
 
 
 @asynccontextmanager

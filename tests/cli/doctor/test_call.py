@@ -95,6 +95,18 @@ async def test_what_cannot_be_asked_is_said_and_not_asked(home: Path) -> None:
     assert check.words.startswith("not asked: its file is not here yet")
 
 
+@pytest.mark.anyio
+async def test_an_embedder_is_asked_for_a_vector_once_its_file_is_here(home: Path) -> None:
+    (check,) = await call_checks(
+        parse('[targets.e]\nprovider = "embedder"\nmodel = "builtin"\n', source="t"), os.environ
+    )
+    assert (check.state, check.words.partition(" in ")[0]) == ("ok", "trivet-static-1 answered 200")
+    (check,) = await call_checks(
+        parse('[targets.e]\nprovider = "embedder"\nmodel = "minilm"\n', source="t"), os.environ
+    )
+    assert check.words.startswith("not asked: its file is not here yet")
+
+
 @pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_model_of_ours_is_loaded_asked_and_let_go(home: Path) -> None:

@@ -46,6 +46,16 @@ def test_a_model_that_is_not_here_yet_says_how_much_there_is_to_fetch(home: Path
     assert checks["models folder"].words.endswith("made at the first start")
 
 
+def test_an_embedder_says_what_it_needs(home: Path) -> None:
+    minilm = parse('[targets.a]\nprovider = "embedder"\nmodel = "minilm"\n', source="t")
+    checks = {check.what: check for check in engine_checks(minilm, os.environ)}
+    assert checks["embedder minilm"].words.startswith("onnxruntime 1.")
+    assert checks["model all-minilm-l6-v2-int8"].words == "not here yet: 23 MB to fetch at the first start"
+    assert "engine" not in checks
+    builtin = parse('[targets.a]\nprovider = "embedder"\nmodel = "builtin"\n', source="t")
+    assert [check.words for check in engine_checks(builtin, os.environ)] == ["needs nothing"]
+
+
 def test_pieces_of_a_fetch_that_did_not_end_are_told(home: Path, tmp_path: Path) -> None:
     folder = tmp_path / "models"
     folder.mkdir()

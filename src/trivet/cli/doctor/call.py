@@ -22,9 +22,9 @@ from trivet.config import Settings, TargetSettings, home
 from trivet.errors import ConfigError, TrivetError, UpstreamError
 from trivet.ledger.prices import Prices
 from trivet.seams import Kit, Provider, load
-from trivet.types import Usage
+from trivet.types import Kind, Usage
 from trivet.upstream.embedded import MISSING
-from trivet.weights import Store, find
+from trivet.weights import MINILM, File, Store, find
 from trivet.wire.request import read_request
 
 _CALL_S = 60.0  # a model that thinks before its first token, on a bad day
@@ -63,7 +63,8 @@ async def call_checks(settings: Settings, env: Mapping[str, str]) -> list[Check]
 
 async def _call(target: TargetSettings, env: Mapping[str, str], kit: Kit, prices: Prices) -> Check:
     what = f"call of {target.name}"
-    if target.provider == "llamacpp" and not target.base_url and not _is_here(target, kit, env):
+    ours = target.provider == "embedder" or (target.provider == "llamacpp" and not target.base_url)
+    if ours and not _is_here(target, kit, env):
         return ok(what, "not asked: its file is not here yet, and `trivet serve` fetches it")
     model = CHAT_MODELS.get(address(target), "") if target.model == "*" else target.model
     if not model:
@@ -80,7 +81,9 @@ async def _call(target: TargetSettings, env: Mapping[str, str], kit: Kit, prices
 
 
 def _is_here(target: TargetSettings, kit: Kit, env: Mapping[str, str]) -> bool:
-    model = find(target.model)
+    model: File | None = find(target.model)
+    if target.provider == "embedder":
+        model = MINILM if target.model == "minilm" else None
     try:
         return model is None or Store(kit.models, env=env).find(model) is not None
     except TrivetError:
@@ -94,6 +97,8 @@ async def _asked(
         trouble = await _not_loaded(provider)
         if trouble:
             fix = f"Its own words: cat {home(env) / 'engines' / target.name}.log"
+            if target.provider == "embedder":
+                fix = 'Correct that; or take the one that needs no file: model = "builtin"'
             return bad(what, f"{clean(model)}: {clean(trouble, most=300)}", fix)
         began_ns = time.monotonic_ns()
         async with asyncio.timeout(_CALL_S):
@@ -121,19 +126,23 @@ async def _not_loaded(provider: Provider) -> str:
 
 
 async def _one_token(provider: Provider, model: str) -> tuple[Usage | None, str]:
-    """Ask for one token; by the other name of the limit where the first is refused."""
+    """Ask for one token; by the other name of the limit where the first is refused. Or for a vector."""
+    if "chat" not in getattr(provider, "kinds", ("chat",)):
+        return await _answer(provider, {"model": model, "input": "Say: yes"}, kind="embeddings")
     first, second = _LIMITS
+    question = {"model": model, "messages": [{"role": "user", "content": "Say: yes"}]}
     try:
-        return await _answer(provider, model, first)
+        return await _answer(provider, {**question, first: 1})
     except UpstreamError as error:
         if error.status != 400 or second not in f"{error}{error.body!r}":
             raise
-    return await _answer(provider, model, second)
+    return await _answer(provider, {**question, second: 1})
 
 
-async def _answer(provider: Provider, model: str, limit: str) -> tuple[Usage | None, str]:
-    body = {"model": model, "messages": [{"role": "user", "content": "Say: yes"}], limit: 1}
-    request = read_request(msgspec.json.encode(body), (), id="doctor", tenant="doctor", key_id="", at_ns=time.time_ns())
+async def _answer(provider: Provider, body: object, *, kind: Kind = "chat") -> tuple[Usage | None, str]:
+    request = read_request(
+        msgspec.json.encode(body), (), id="doctor", tenant="doctor", key_id="", at_ns=time.time_ns(), kind=kind
+    )
     usage, said = None, ""
     async with aclosing(provider.stream(request)) as chunks:
         async for chunk in chunks:

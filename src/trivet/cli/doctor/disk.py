@@ -16,7 +16,7 @@ from trivet.config import Settings, home, models_folder
 from trivet.errors import TrivetError
 from trivet.ledger import sqlite
 from trivet.upstream.embedded import MISSING
-from trivet.weights import Store, find
+from trivet.weights import MINILM, File, Store, find
 from trivet.weights.store import SPARE_BYTES
 
 _ENOUGH_BYTES = 1_000_000_000  # a million entries, about 600 bytes each in journal and tables, and some air
@@ -65,18 +65,22 @@ def _room(folder: Path) -> Check:
 
 
 def engine_checks(settings: Settings, env: Mapping[str, str]) -> Iterator[Check]:
-    """Look at the embedded engine, its files and their folder, if a target needs them."""
+    """Look at what runs models in this machine, their files and folder, if a target needs them."""
     models = sorted({t.model for t in settings.targets.values() if t.provider == "llamacpp" and not t.base_url})
-    if not models:
-        return
-    if find_spec("xllamacpp") is None:
+    embedders = sorted({t.model for t in settings.targets.values() if t.provider == "embedder"})
+    if models and find_spec("xllamacpp") is None:
         yield bad("engine", "xllamacpp is not installed, and targets need it", MISSING.partition("Run: ")[2])
-    else:
+    elif models:
         yield ok("engine", f"xllamacpp {_version('xllamacpp')}")
+    for kind in embedders:
+        words = f"onnxruntime {_version('onnxruntime')}" if kind == "minilm" else "needs nothing"
+        yield ok(f"embedder {kind}", words)
+    if not models and "minilm" not in embedders:
+        return
     folder = models_folder(settings, env)
     store = Store(folder, env=env)
     missing_bytes = 0
-    for name in models:
+    for name in [*models, *(MINILM.name for kind in embedders if kind == "minilm")]:
         check, to_fetch_bytes = _model(name, store)
         missing_bytes += to_fetch_bytes
         yield check
@@ -92,7 +96,8 @@ def _version(package: str) -> str:
 
 def _model(name: str, store: Store) -> tuple[Check, int]:
     """Look at one model, and say how many bytes are still to be fetched."""
-    model, what = find(name), f"model {name}"
+    model: File | None = MINILM if name == MINILM.name else find(name)
+    what = f"model {name}"
     if name.lower().endswith(".gguf"):
         if Path(name).expanduser().is_file():
             return ok(what, "here; its digest is not known, so it is loaded as it is"), 0
