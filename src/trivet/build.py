@@ -21,7 +21,7 @@ from trivet.errors import ConfigError
 from trivet.ledger.prices import Prices
 from trivet.pipeline import Stages
 from trivet.routing.policies import Policies
-from trivet.seams import Cache, Kit, Provider, Store, Turns, load
+from trivet.seams import Cache, Kit, Provider, Startable, Store, Turns, load
 from trivet.upstream import discover
 from trivet.upstream.http import dial
 
@@ -142,6 +142,9 @@ class Builder:
                     continue
                 providers[name] = provider = load("trivet.provider", target.provider)(target, kit)
                 fresh.push_async_callback(provider.aclose)
+            policies = Policies(settings)
+            if isinstance(cache, Startable):
+                await cache.start(policies.compiled())
             prices = Prices(settings.targets)
             prices.warm()
             if self._prices is not None:
@@ -156,7 +159,7 @@ class Builder:
         self._settings, self._store, self._cache, self._providers = settings, store, cache, providers
         self._prices = prices
         return Stages(
-            policies=Policies(settings),
+            policies=policies,
             cache=cache,
             routers=routers,
             providers=providers,

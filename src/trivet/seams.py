@@ -10,7 +10,7 @@ virtual time, so it cannot be simulated (tests/test_simulation.py).
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -239,6 +239,18 @@ class Cache(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class Startable(Protocol):
+    """What a Cache may have besides: it gets ready before the first request."""
+
+    async def start(self, policies: Iterable[Policy]) -> None:
+        """Get ready for these policies in the background (load an embedder, open files); returns at once.
+
+        Called for each configuration. Raises ConfigError: something that they need cannot be had.
+        """
+        ...
 
 
 class CacheState(NamedTuple):

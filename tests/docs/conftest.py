@@ -32,7 +32,7 @@ price    = {{ input = "$1", output = "$2" }}
 [policies.support]
 pool     = ["small", "large"]
 [policies.support.cache]
-mode     = "exact"
+mode     = "static"
 
 [policies.auto]
 pool     = ["small", "large"]
@@ -42,6 +42,9 @@ mode     = "exact"
 [targets.embedded]
 provider = "embedder"
 model    = "builtin"
+
+[embedder]
+kind = "builtin"
 
 [aliases]
 "text-embedding-3-small" = "embedded"

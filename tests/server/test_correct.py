@@ -23,6 +23,12 @@ mode = "static"
 """
 
 
+EXACT = """
+[cache]
+kind = "exact"
+"""
+
+
 class Room(NamedTuple):
     gateway: Gateway
     cell: Cell
@@ -122,7 +128,7 @@ async def test_more_than_such_a_request_can_be_is_refused(tmp_path: Path) -> Non
 
 
 async def test_a_cache_that_takes_nothing_off_says_so(tmp_path: Path) -> None:
-    async with Upstream("x") as upstream, house({"a": upstream.base_url}) as gateway:
+    async with Upstream("x") as upstream, house({"a": upstream.base_url}, EXACT) as gateway:
         refused = await raw(gateway.url, post({"tags": ["a"]}, path="/trivet/v1/cache/invalidate"))
     assert refused.status == 400
     assert "`[cache] kind` is not `tiers`" in told(refused)["error"]["message"]

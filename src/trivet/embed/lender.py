@@ -6,7 +6,7 @@ until they give it back, whatever others do.
 
 from collections.abc import Sequence
 
-from trivet.config import EmbedderSettings
+from trivet.config import EmbedderSettings, embedder_kind
 from trivet.errors import EmbedderError
 from trivet.seams import Embedder, Kit, Vectors, load
 
@@ -26,7 +26,11 @@ class Lender:
         self._shared: dict[str, _Shared] = {}
 
     def take(self, kind: str) -> Embedder:
-        """Lend the embedder of a kind. Raises ConfigError: there is none, or it cannot be built."""
+        """Lend the embedder of a kind; `auto`: the one that `[embedder]` means.
+
+        Raises ConfigError: there is none, or it cannot be built.
+        """
+        kind = embedder_kind(self._settings) if kind == "auto" else kind
         shared = self._shared.get(kind)
         if shared is None:
             shared = self._shared[kind] = _Shared(load("trivet.embedder", kind)(self._settings, self._kit))

@@ -40,6 +40,10 @@ class Policies:
         """List the names that can be asked for; a wildcard target as `name/*`."""
         return (*self._found, *self._aliases, *(f"{name}/*" for name in self._wild))
 
+    def compiled(self) -> tuple[Policy, ...]:
+        """Give every policy that has a name of its own, targets included."""
+        return tuple(self._found.values())
+
     def alias(self, name: str) -> str | None:
         """Say what an alias stands for; None if it is none."""
         return self._aliases.get(name)

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from trivet.aside import Aside
 from trivet.build import SystemClock
-from trivet.cache.exact import Exact
 from trivet.config import EmbedderSettings, Settings, parse
 from trivet.embed.lender import Lender
 from trivet.ledger.keys import FILE, KeyRing
@@ -24,7 +23,7 @@ from trivet.ledger.prices import Prices
 from trivet.pipeline import Stages
 from trivet.routing.fixed import Fixed
 from trivet.routing.policies import Policies
-from trivet.seams import Clock, Dialer, Kit, Provider, Random, Store, Turns, load
+from trivet.seams import Cache, Clock, Dialer, Kit, Provider, Random, Store, Turns, load
 from trivet.server.app import App
 from trivet.server.auth import Auth
 from trivet.server.http import Server
@@ -76,7 +75,7 @@ async def stages(settings: Settings, kit: Kit, store: Store) -> AsyncGenerator[S
     providers: dict[str, Provider] = {}
     for name, target in settings.targets.items():
         providers[name] = load("trivet.provider", target.provider)(target, kit)
-    cache = Exact(max_entries=settings.cache.max_entries, max_bytes=settings.cache.max_bytes, clock=kit.clock)
+    cache: Cache = load("trivet.cache", settings.cache.kind)(settings.cache, kit)
     aside = Aside()
     try:
         yield Stages(

@@ -17,7 +17,7 @@ from trivet.cache.semantic.look import Kept, Look, Verdict
 from trivet.cache.semantic.shelf import Shelf
 from trivet.cache.semantic.static import Static
 from trivet.cache.semantic.tier import Tiers
-from trivet.seams import Cache, Clock, Found
+from trivet.seams import Cache, Clock, Found, Startable
 from trivet.testing.cache_suite import POLICY, CacheSuite, Hands, ask, entry_of
 from trivet.types import CachePolicy, Controls, Nanos, Policy, Request
 
@@ -265,6 +265,28 @@ async def test_an_embedder_in_trouble_is_a_miss_an_alarm_and_exact_repeats_still
         assert cell.cache.troubles[kind] >= 1
         assert len(cell.told) == 1
         assert "miss for now" in cell.told[0]
+
+
+async def test_what_was_kept_while_there_was_no_embedder_is_likened_when_it_is_back(cell: Cell) -> None:
+    cell.embedder.unready = "loading"
+    await cell.asked(WHAT, says="everest")
+    await cell.asked(OTHER, says="in water")
+    cell.embedder.unready = ""
+    for text in ("one", "two"):
+        await cell.asked(text)
+        await cell.cache.settled()
+    hit = (await cell.asked(WHICH)).hit
+    assert hit is not None
+    assert (hit.kind, hit.origin_id) == ("semantic", "entry of everest")
+    assert (await cell.asked(OTHER)).hit is not None
+
+
+async def test_it_is_ready_before_the_first_request_where_a_policy_needs_it(cell: Cell) -> None:
+    assert isinstance(cell.cache, Startable)
+    await cell.cache.start([POLICY, replace(POLICY, cache=None)])
+    assert cell.cache.state().deciders == {}
+    await cell.cache.start([LIKE])
+    assert list(cell.cache.state().deciders) == ["p"]
 
 
 async def test_a_late_answer_is_not_served(cell: Cell) -> None:

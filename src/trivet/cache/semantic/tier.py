@@ -7,7 +7,7 @@ the request; an answer is found as soon as it is kept, and by nothing once it is
 """
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +38,9 @@ EMBED_WITHIN_S = 1.0
 
 MAX_LEARNING = 64
 """Fresh answers that are being compared at once; past that they are kept without a verdict, and counted."""
+
+MAX_BARE = 10_000
+"""Answers that wait for an embedder to come back; older ones are found by exact repeats alone."""
 
 MAX_SERVED = 100_000
 """Hits that can still be said to be wrong: each costs 200 bytes."""
@@ -92,7 +95,7 @@ class Tiers:
         file: File | None = None,
         patience_s: float = EMBED_WITHIN_S,
     ) -> None:
-        """`embedder` lends the embedder; it is called when the first policy needs it."""
+        """`embedder` lends the embedder; it is called when a policy needs one."""
         self._patience_s = patience_s
         self._exact, self._shelf, self._file = exact, shelf, file
         shelf.gone = self.dropped
@@ -102,9 +105,17 @@ class Tiers:
         self._deciders: dict[str, tuple[CachePolicy, Decider]] = {}
         self._served: OrderedDict[str, Served] = OrderedDict()
         self._learning: set[asyncio.Task[None]] = set()
+        self._bare: deque[int] = deque(maxlen=MAX_BARE)
+        """Answers that were kept while there was no embedder to be had."""
         self.troubles: Counter[str] = Counter(dict.fromkeys(TROUBLES, 0))
         """By kind: what went wrong and was a miss."""
         self._alarmed: set[str] = set()
+
+    async def start(self, policies: Iterable[Policy]) -> None:
+        """Have the embedder and the file opened where a policy will need them, so that no request waits for that."""
+        for policy in policies:
+            if policy.cache is not None and policy.cache.mode != "exact":
+                await self._ready(policy)
 
     async def find(self, request: Request, policy: Policy) -> Found:
         """Look for a kept answer: to this request, or to a question like it."""
@@ -165,7 +176,7 @@ class Tiers:
         )
 
     async def _ready(self, policy: Policy) -> tuple[Embedder, Decider]:
-        """Give the embedder and the policy's decider; both begin with the first request that needs them."""
+        """Give the embedder and the policy's decider."""
         if self._embedder is None:
             self._embedder = embedder = self._lend()
             await embedder.start()
@@ -202,6 +213,8 @@ class Tiers:
             self._trouble("shape", f"the embedder gave {rows.shape} in place of (1, {embedder.width})")
             return None
         self._alarmed.clear()
+        if self._bare and len(self._learning) < MAX_LEARNING:
+            self._aside(self._catch_up(embedder, self._bare.popleft()))
         vector = rows[0]
         length = float(vector @ vector)
         # A text that was cut is like all that begin like it; one without a word has no direction (and NaN fails here).
@@ -267,7 +280,23 @@ class Tiers:
             return None
         if self._file is not None:
             self._file.put(Row.of(answer, vector))
-        return answer if vector is not None else None
+        if vector is None:
+            self._bare.append(number)
+            return None
+        return answer
+
+    async def _catch_up(self, embedder: Embedder, number: int) -> None:
+        """Give an answer its vector that was kept without one."""
+        answer = self._shelf.by_number(number)
+        if answer is None:
+            return
+        vector = await self._embedded(embedder, answer.kept.text)
+        if vector is not None and self._shelf.by_number(number) is answer:
+            # Under a number of its own: the old one is said to be gone, here and in other processes.
+            anew = msgspec.structs.replace(answer, number=self._random.getrandbits(63))
+            self._shelf.add(anew, vector)
+            if self._file is not None:
+                self._file.put(Row.of(anew, vector))
 
     async def _learn(self, policy: Policy, answer: Answer, ticket: _Ticket) -> None:
         """Compare a fresh answer with those of its neighbours: the decider learns, and like answers form a group."""
