@@ -10,7 +10,6 @@ the end of an answer is sent only after its Entry is kept.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 
 from trivet.errors import TrivetError, UpstreamError
 from trivet.pipeline import Stages, Tally, abandon, answer
@@ -115,7 +114,8 @@ class Ask:
     async def _relay(self, tally: Tally, exchange: Exchange, stages: Stages) -> None:
         """Answer; an error before the first chunk has its own status, one after it ends the stream with its words."""
         try:
-            async with aclosing(answer(tally, stages)) as chunks:
+            chunks = answer(tally, stages)
+            try:
                 first = await anext(chunks)
                 if tally.request.stream:
                     await _stream(tally, first, chunks, exchange)
@@ -123,6 +123,8 @@ class Ask:
                     async for _ in chunks:
                         pass
                     await exchange.answer(200, _JSON + head(tally), reported(tally, first.data))
+            finally:
+                await chunks.aclose()
         except TrivetError as error:
             await _fail(tally, error, exchange)
         except Exception:
