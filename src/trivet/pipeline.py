@@ -444,8 +444,8 @@ def _usage(tally: Tally) -> tuple[Usage | None, bool]:
 def _cost(tally: Tally, stages: Stages, *, usage: Usage | None) -> Cost:
     """Price the answer; attempts that failed on the way to it are free only if their target cannot have begun."""
     if not tally.attempts or (usage is None and not tally.lost):
-        return Cost(Nanos(0), "", "")
-    cost = Cost(Nanos(0), "", "")
+        return _FREE
+    cost = _FREE
     if usage is not None:
         cost = stages.prices.cost(
             tally.target, model=tally.model, usage=usage, took_ns=tally.engine_ns, at_ns=tally.request.at_ns
@@ -468,6 +468,9 @@ def _compare(
         return None, {}
     hit = tally.decision.hit.kind if type(tally.decision) is Serve else ""
     return stages.prices.compare(name, target=tally.target, hit=hit, usage=usage, cost=cost, at_ns=tally.request.at_ns)
+
+
+_FREE = Cost(Nanos(0), "", "")
 
 
 async def abandon(tally: Tally, stages: Stages) -> None:
