@@ -166,4 +166,4 @@ async def _stream(tally: Tally, first: Chunk, chunks: AsyncGenerator[Chunk, None
 
 def new_id(at_ns: int, random: Random) -> str:
     """Make a request id: sorts by time, cannot be guessed (80 random bits)."""
-    return f"req_{at_ns // 1_000_000:012x}{random.getrandbits(80):020x}"
+    return f"req_{(at_ns // 1_000_000 << 80) | random.getrandbits(80):032x}"
