@@ -8,12 +8,12 @@ the order of members and the spelling of a character (`\\u00e9` or `é`) are all
 
 import json
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from trivet.types import Policy, Request
+from trivet.types import Labels, Policy, Request
 
 _ANSWERING_HEADERS = (b"openai-", b"anthropic-")
 """Of the headers that are passed on, those that can change what is answered (betas, organisation, project)."""
@@ -36,7 +36,7 @@ class KeyParts(Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     body: dict[str, Any]
 
 
-class Fingerprint(NamedTuple):
+class Fingerprint(Struct, frozen=True):
     """A key, and what was read for it."""
 
     digest: bytes
@@ -64,11 +64,9 @@ def fingerprint(request: Request, policy: Policy) -> Fingerprint | None:
     looks for one.
     """
     assert policy.cache is not None
-    labels = request.labels
-    values = {"customer": labels.customer, "feature": labels.feature, "agent": labels.agent}
-    fields = request.fields.copy()
-    fields.pop("stream", None)
-    fields.pop("stream_options", None)
+    fields, partition, headers = request.fields, policy.cache.partition, request.headers
+    if "stream" in fields or "stream_options" in fields:
+        fields = {name: value for name, value in fields.items() if name not in ("stream", "stream_options")}
     try:
         raw = _encode_raw(fields)
         body: dict[str, Any] = _decode(raw)
@@ -79,13 +77,18 @@ def fingerprint(request: Request, policy: Policy) -> Fingerprint | None:
             policy=policy.name,
             policy_digest=policy.digest,
             namespace=request.controls.namespace,
-            partition=tuple((name, values[name]) for name in policy.cache.partition),
-            headers=tuple(h for h in request.headers if h[0].startswith(_ANSWERING_HEADERS)),
+            partition=_values(request.labels, partition) if partition else (),
+            headers=tuple([h for h in headers if h[0].startswith(_ANSWERING_HEADERS)]) if headers else (),
             body=body,
         )
         return Fingerprint(sha256(_encode(parts)).digest(), raw, body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
         return None  # lone surrogates, 1e400, a thousand nested lists: legal to pass on, not safe to compare
+
+
+def _values(labels: Labels, partition: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    values = {"customer": labels.customer, "feature": labels.feature, "agent": labels.agent}
+    return tuple((name, values[name]) for name in partition)
 
 
 def _searched(raw: bytes) -> bool:
