@@ -1,22 +1,27 @@
 """The decision path without sockets: what Trivet itself does to a request of 1 KB, in microseconds.
 
-    python bench/decision.py [--json] [--rounds 7]
+    python bench/decision.py [--json] [--rounds 7] [--count]
 
 From the bytes of a request in hand to the targets chosen (auth, decode, ledger's promise, exact look-up, route,
 decide), and from the bytes of its answer to the Entry as it is written (usage, cost, savings, Entry, encoding). The
 functions are the ones that serve; what is left out is sockets, the HTTP server and client, and the write itself.
+`--count` gives user instructions (callgrind) instead, step by step: they are the same on any machine, however busy.
 """
 
 import argparse
 import asyncio
 import gc
 import json
+import os
 import platform
+import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +46,8 @@ baseline = "b"
 mode = "exact"
 """
 FILLER = "The committee met on Tuesday to weigh the three proposals, and by noon none of them would do. "
+COUNTED = 1000
+"""Decisions under callgrind for each step; a hundred more change a figure by less than one in a thousand."""
 ANSWER = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
@@ -85,42 +92,62 @@ class Path1K:
         self._random = SystemRandom()
         self._answer = msgspec.json.encode(ANSWER)
 
-    def before(self, raw: bytes) -> Tally:
-        """From bytes to a decision."""
+    def admit(self) -> tuple[int, int, str, str, str]:
+        """Say who asks, when, and under which id."""
         clock = self._stages.clock
         began_ns, at_ns = clock.mono_ns(), clock.now_ns()
         tenant, key_id = self._auth.check(self._headers)
-        id_ = new_id(at_ns, self._random)
+        return began_ns, at_ns, tenant, key_id, new_id(at_ns, self._random)
+
+    def read(self, raw: bytes) -> Tally:
+        """From bytes to a request."""
+        began_ns, at_ns, tenant, key_id, id_ = self.admit()
         request = read_request(raw, self._headers, id=id_, tenant=tenant, key_id=key_id, at_ns=at_ns)
-        tally = Tally(request, began_ns)
+        return Tally(request, began_ns)
+
+    def look(self, raw: bytes) -> Tally:
+        """From bytes to all that deciding needs."""
+        tally = self.read(raw)
         tally.facts = run_to_end(look(tally, self._stages))
-        tally.decision = decide(request, tally.facts, tally.policy)
         return tally
 
-    def after(self, tally: Tally) -> None:
-        """From the bytes of the answer to the record."""
+    def before(self, raw: bytes) -> Tally:
+        """From bytes to a decision."""
+        tally = self.look(raw)
+        tally.decision = decide(tally.request, tally.facts, tally.policy)
+        return tally
+
+    def answered(self, raw: bytes) -> Tally:
+        """From bytes to the end of an answer that was read."""
+        tally = self.before(raw)
         clock = self._stages.clock
-        chunk: Chunk = read_piece(self._answer, streamed=False)
         attempt = Try("a", clock.mono_ns() - tally.began_ns)
+        chunk: Chunk = read_piece(self._answer, streamed=False)
         tally.target = "a"
         tally.count(chunk, clock.mono_ns() - tally.began_ns)
         end_attempt(tally, attempt, clock)
-        settle(tally, self._stages)
+        return tally
+
+    def together(self, raw: bytes) -> None:
+        """From the bytes of the request to the record."""
+        settle(self.answered(raw), self._stages)
+
+    def steps(self) -> Mapping[str, Callable[[bytes], object]]:
+        """Name them in order; each does all that those above it do."""
+        return {
+            "the loop that measures": void,
+            "auth, id": lambda raw: self.admit(),
+            "read the request": self.read,
+            "look: ledger, key, cache, route": self.look,
+            "decide": self.before,
+            "read the answer": self.answered,
+            "settle: cost, savings, entry, encoding": self.together,
+        }
 
 
-def measure(step: Callable[[int], None], *, times: int, rounds: int) -> list[float]:
-    """Microseconds a call, one figure for each round."""
-    took = []
-    for _ in range(rounds):
-        gc.collect()
-        began = time.perf_counter_ns()
-        for i in range(times):
-            step(i)
-        took.append((time.perf_counter_ns() - began) / times / 1000)
-    return took
-
-
-async def main(rounds: int, *, as_json: bool) -> None:
+@asynccontextmanager
+async def opened() -> AsyncGenerator[Path1K, None]:
+    """Build the stages, with one key."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         made = kit(home)
@@ -135,31 +162,124 @@ async def main(rounds: int, *, as_json: bool) -> None:
         ]
         settings = config({"a": "http://127.0.0.1:9/v1", "b": "http://127.0.0.1:9/v1"}, POLICY)
         async with stages(settings, made, Encoding()) as built:
-            path = Path1K(built, Auth(ring), headers)
-            raws = [body(i) for i in range(5000)]
-            figures = {
-                "before the call": measure(lambda i: void(path.before(raws[i])), times=len(raws), rounds=rounds),
-                "together": measure(lambda i: path.after(path.before(raws[i])), times=len(raws), rounds=rounds),
-            }
+            yield Path1K(built, Auth(ring), headers)
         ring.close()
+
+
+def measure(step: Callable[[bytes], object], raws: list[bytes], *, rounds: int) -> list[float]:
+    """Microseconds a call, one figure for each round."""
+    took = []
+    for _ in range(rounds):
+        gc.collect()
+        began = time.perf_counter_ns()
+        for raw in raws:
+            step(raw)
+        took.append((time.perf_counter_ns() - began) / len(raws) / 1000)
+    return took
+
+
+async def timed(rounds: int) -> dict[str, object]:
+    """Measure microseconds."""
+    raws = [body(i) for i in range(5000)]
+    async with opened() as path:
+        figures = {
+            "before the call": measure(path.before, raws, rounds=rounds),
+            "together": measure(path.together, raws, rounds=rounds),
+        }
     medians = {name: statistics.median(took) for name, took in figures.items()}
     medians["after the call"] = medians["together"] - medians["before the call"]
-    told = {"body_bytes": len(raws[0]), "us": medians, "rounds": figures, "python": sys.version.split()[0]}
-    if as_json:
-        print(json.dumps({**told, "machine": platform.platform(), "command": " ".join(sys.argv)}, indent=1))
-        return
-    print(f"{len(raws[0])} bytes, median of {rounds} rounds of {len(raws)}:")
-    for name, us in medians.items():
-        print(f"  {name:16s} {us:6.2f} us")
+    return {"body_bytes": len(raws[0]), "us": medians, "rounds": figures}
+
+
+async def be_counted() -> None:
+    """Do one step after the other, each when a line comes: whoever sends it counts what that takes."""
+    raws = [body(i) for i in range(COUNTED)]
+    async with opened() as path:
+        for name, step in path.steps().items():
+            for raw in raws[:100]:  # the interpreter adapts its code to what it meets
+                step(raw)
+            gc.collect()
+            print(name, flush=True)
+            sys.stdin.readline()
+            for raw in raws:
+                step(raw)
+            print("done", flush=True)
+            sys.stdin.readline()
+
+
+def counted(checkout: Path) -> dict[str, float]:
+    """Count instructions of each step, in thousands: what it takes more than those above it."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        argv = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}", sys.executable]
+        env = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(checkout / "src")}
+        pipe, none = subprocess.PIPE, subprocess.DEVNULL
+        child = subprocess.Popen(
+            [*argv, __file__, "--be-counted"], env=env, stdin=pipe, stdout=pipe, stderr=none, text=True
+        )
+        assert child.stdin is not None
+        assert child.stdout is not None
+        into, outof = child.stdin, child.stdout
+
+        def control(*asked: str) -> None:
+            subprocess.run(["callgrind_control", *asked, str(child.pid)], check=True, capture_output=True)
+
+        def go_on() -> str:
+            into.write("\n")
+            into.flush()
+            return outof.readline()
+
+        totals: dict[str, int] = {}
+        name = outof.readline().strip()
+        while name:
+            control("--instr=on")
+            go_on()
+            before = set(out.parent.iterdir())
+            control("--dump")
+            control("--instr=off")
+            told = "".join(dump.read_text() for dump in set(out.parent.iterdir()) - before)
+            totals[name] = int(re.findall(r"^(?:totals|summary): (\d+)", told, re.M)[-1])
+            name = go_on().strip()
+        child.wait()
+    each = {name: total / COUNTED / 1000 for name, total in totals.items()}
+    figures = list(each.values())
+    steps = {name: round(k - less, 2) for (name, k), less in zip(each.items(), [0.0, *figures], strict=False)}
+    return {**steps, "together, without the loop": round(figures[-1] - figures[0], 2)}
 
 
 def void(_: object) -> None:
     """Take a value and give none."""
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measure, and say it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--count", action="store_true", help="instructions in place of microseconds")
+    parser.add_argument("--against", type=Path, help="with --count: another checkout, to be counted in place of this")
+    parser.add_argument("--be-counted", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    asyncio.run(main(given.rounds, as_json=given.json))
+    if given.be_counted:
+        asyncio.run(be_counted())
+        return
+    if given.count:
+        told: dict[str, Any] = {"k_instructions": counted(given.against or Path(__file__).parents[1])}
+    else:
+        told = asyncio.run(timed(given.rounds))
+    if given.json:
+        machine = {"python": sys.version.split()[0], "machine": platform.platform(), "command": " ".join(sys.argv)}
+        print(json.dumps({**told, **machine}, indent=1))
+        return
+    if given.count:
+        print("Thousand user instructions:")
+        for name, k in told["k_instructions"].items():
+            print(f"  {name:40s} {k:6.2f}")
+        return
+    print(f"{told['body_bytes']} bytes, median of {given.rounds} rounds:")
+    for name, us in told["us"].items():
+        print(f"  {name:16s} {us:6.2f} us")
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Literal
 
 Mode = Literal["chat", "stream", "open"]
+MODES: tuple[Mode, ...] = ("chat", "stream", "open")
 BUSY_CORES = 0.15
 """What others may use of the machine before it is called busy; what accounting alone leaves over is below 0.1."""
 
@@ -204,6 +205,8 @@ class Bar:
     got: float | None
     met: bool | None
     """None: it was not measured."""
+    times: float | None
+    """What was got, as a multiple of what is wanted."""
 
 
 def bars(result: Result) -> list[Bar]:
@@ -213,15 +216,18 @@ def bars(result: Result) -> list[Bar]:
         return []
     ours, stood, path = "trivet, policy", result.stood["trivet"], result.decision_us
     told = []
-    for peer in (name for name in result.stood if name not in ("direct", "floor", "trivet")):
-        times = over(busiest(made, ours, lambda x: x.rps), busiest(made, peer, lambda x: x.rps))
+    for peer in dict.fromkeys([*result.stood, *result.not_measured]):
+        if peer in ("direct", "floor", "trivet"):
+            continue
+        # The best of its rows: a client may ask it in the way that suits it.
+        ttfts = [alone(made, row, added_ttft) for row in dict.fromkeys(x.row for x in made if x.target == peer)]
+        ttft = min((x for x in ttfts if x is not None), default=None)
+        times = next((middle(x.rps) for x in beside(result) if (x.ours, x.theirs) == (ours, peer)), None)
         told += [
             at_least(f"requests per second, times {peer}'s", _TIMES.get(peer, 1.0), times),
             at_most(f"added p50 below {peer}'s, ms", alone(made, peer, added_p50), alone(made, ours, added_p50)),
-            at_most(f"added TTFT below {peer}'s, ms", alone(made, peer, added_ttft), alone(made, ours, added_ttft)),
+            at_most(f"added TTFT below {peer}'s, ms", ttft, alone(made, ours, added_ttft)),
         ]
-    held = max((x.c for x in made if x.row == ours and x.mode == "open"), default=0)
-    lag = next((x.lag_p99_ms for x in made if x.row == ours and x.c == held and x.mode == "open"), None)
     return [
         *told,
         at_most("CPU per request, times the floor's", 5, busiest(made, ours, lambda x: x.cpu_x_floor)),
@@ -233,25 +239,114 @@ def bars(result: Result) -> list[Bar]:
             alone(made, ours, p50_x_floor),
         ),
         at_most("added TTFT p50, times the floor's", 3, alone(made, ours, lambda x: x.added_ttft_x_floor)),
-        at_most(f"p99 lag of {held:,} open streams, ms (at least 1,000 wanted)", 50, lag),
+        *_open_bars(made, ours),
         at_most("PSS after 20,000 requests, MiB", 60, stood.full.pss_mib if stood.full else None),
         at_most("start to first answer, s", 1, stood.start_s),
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """How one of our rows compares with another's, at the concurrency at which each answers the most in a round."""
+
+    ours: str
+    theirs: str
+    rps: list[float]
+    """Our requests per second over theirs: one for each round."""
+    cpu: list[float]
+    """Their CPU per request over ours: less moved by a busy machine, which takes time but adds little work."""
+
+
+def beside(result: Result) -> list[Beside]:
+    """Compare each of our rows with every gateway's that was measured."""
+    chat = [run for run in result.runs if run.mode == "chat" and run.rps]
+    rows = dict.fromkeys((run.row, run.target) for run in chat if run.target != "direct")
+    ours = [row for row, target in rows if target == "trivet"]
+    others = [row for row, target in rows if target != "trivet"]
+    return [_beside(chat, one, other) for one in ours for other in others]
+
+
+def _beside(chat: list[Run], ours: str, theirs: str) -> Beside:
+    rps, cpu = [], []
+    for n in sorted({run.round for run in chat}):
+        best = [
+            max((x for x in chat if (x.row, x.round) == (row, n)), key=_rps, default=None) for row in (ours, theirs)
+        ]
+        us, them = best
+        if us is None or them is None:
+            continue
+        rps.append(us.rps / them.rps)
+        cpu += [times for times in [over(_cpu_us(them), _cpu_us(us))] if times is not None]
+    return Beside(ours=ours, theirs=theirs, rps=rps, cpu=cpu)
+
+
+def _rps(run: Run) -> float:
+    return run.rps
+
+
+def _open_bars(made: list[Line], ours: str) -> list[Bar]:
+    """Few streams (1,000 are wanted): in time. More than that: better than vllm-router.
+
+    A lag is that of pieces which came; a stream that was kept from beginning has none. So the share of the pieces that
+    were due is held against a bar, too.
+    """
+    held = {(x.row, x.c): x for x in made if x.mode == "open"}
+    few, *more = sorted(c for row, c in held if row == ours) or [0]
+    told = []
+    if first := held.get((ours, few)):
+        told += [
+            at_most(f"p99 lag of {few:,} open streams, ms (at least 1,000 wanted)", 50, first.lag_p99_ms),
+            at_least(f"pieces of {few:,} open streams, share that came", 0.99, first.pieces_share),
+        ]
+    for c in more:
+        if theirs := held.get(("vllm-router", c)):
+            one, share = held[ours, c], min(1.0, theirs.pieces_share or 0.0)
+            told += [
+                at_most(f"p99 lag of {c:,} open streams below vllm-router's, ms", theirs.lag_p99_ms, one.lag_p99_ms),
+                at_least(
+                    f"pieces of {c:,} open streams, share that came, beside vllm-router's", share, one.pieces_share
+                ),
+            ]
+    return told
 
 
 _TIMES = {"litellm": 100.0, "portkey": 20.0, "tensorzero": 2.0, "vllm-router": 1.0}
 """How many times each peer's requests per second of one core are wanted."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A way of asking in which a target often gave no right answer."""
+
+    row: str
+    mode: Mode
+    errors: int
+    requests: int
+    first_error: str
+
+
+def failures(result: Result) -> list[Failure]:
+    """Find them: more than one answer in a hundred was wrong, over all rounds."""
+    found = []
+    for row, mode in dict.fromkeys((run.row, run.mode) for run in result.runs):
+        runs = [run for run in result.runs if (run.row, run.mode) == (row, mode)]
+        errors, requests = sum(run.errors for run in runs), sum(run.requests for run in runs)
+        if errors > requests / 100:
+            why = next(run.first_error for run in runs if run.errors)
+            found.append(Failure(row=row, mode=mode, errors=errors, requests=requests, first_error=why))
+    return found
+
+
 def at_least(what: str, wanted: float, got: float | None) -> Bar:
     """Make a bar that a figure is to reach."""
-    return Bar(what=what, wanted=f">= {number(wanted)}", got=got, met=None if got is None else got >= wanted)
+    met = None if got is None else got >= wanted
+    return Bar(what=what, wanted=f">= {number(wanted)}", got=got, met=met, times=over(got, wanted))
 
 
 def at_most(what: str, wanted: float | None, got: float | None) -> Bar:
     """Make a bar that a figure is to stay under."""
     met = None if got is None or wanted is None else got <= wanted
-    return Bar(what=what, wanted=f"<= {number(wanted)}", got=got, met=met)
+    return Bar(what=what, wanted=f"<= {number(wanted)}", got=got, met=met, times=over(got, wanted))
 
 
 def busiest(made: list[Line], row: str, figure: Callable[[Line], float | None]) -> float | None:

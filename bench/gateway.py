@@ -1,7 +1,8 @@
 """What a gateway costs: *gateway minus direct*, for Trivet and its peers, in one interleaved run on one machine.
 
-    python bench/gateway.py                                     all targets, 15 minutes on a quiet machine
-    python bench/gateway.py --targets direct,floor,trivet --rounds 1 --seconds 2 --concurrency 1,16
+    python bench/gateway.py                       Trivet between direct and the floor
+    python bench/gateway.py --peers               and beside all peers: 30 minutes on a quiet machine
+    python bench/gateway.py --targets trivet,vllm-router --rounds 1 --seconds 2 --concurrency 1,16
 
 A mock provider and a load generator (mock.c, load.c) share one core, the gateway under test has another to itself, and
 all gateways but that one are stopped where they stand. Each round visits every target in turn, in another order, so
@@ -33,9 +34,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `python bench/gateway.py` looks beside the file only
 
 from bench import machine, report
-from bench.figures import BUSY_CORES, Held, Mode, Result, Run, Stood
+from bench.figures import BUSY_CORES, MODES, Held, Mode, Result, Run, Stood
 from bench.machine import GATEWAY_CORE, HARNESS_CORE, HERE, Process
-from bench.peers import TARGETS, Launch, NotMeasuredError, Row, Target
+from bench.peers import OURS, TARGETS, Launch, NotMeasuredError, Row, Target
 
 WARMUP_S = 0.5
 RAMP_PER_S = 500  # streams begun in a second, for those that are held open
@@ -45,6 +46,8 @@ SLOW_START_S = 5  # what takes longer is started once, not once a round
 FILL = 20_000  # requests before memory is measured: the bar's own number
 FILL_WITHIN_S = 20
 FILL_CONCURRENCY = 16
+LET_GO_WITHIN_S = 15  # of streams that were left: each ends by itself 5 s after it was measured
+IDLE_CORES = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,7 @@ class Plan:
     rounds: int
     seconds: float
     concurrency: tuple[int, ...]
-    open_streams: int
+    open_streams: tuple[int, ...]
     patience: int
     """How often a measurement that others disturbed is made again; the least disturbed is kept."""
     pieces: int = 8
@@ -70,7 +73,7 @@ class Gateway:
 
     target: Target
     port: int
-    key: str
+    launch: Launch
     process: Process | None
     starts_s: list[float]
     requests: int = 0
@@ -108,15 +111,17 @@ class Bench:
             port = machine.free_port()
             launch = target.launch(folder, port=port, mock_port=self._mock_port)
             if not launch.argv:
-                return Gateway(target=target, port=self._mock_port, key=launch.key, process=None, starts_s=[])
+                return Gateway(target=target, port=self._mock_port, launch=launch, process=None, starts_s=[])
             began_s = time.monotonic()
             process = Process(launch.argv, core=GATEWAY_CORE, folder=folder, env=launch.env)
             self._opened.callback(process.stop)
+            if launch.says_port:
+                port = said_port(process)
             first_answer(process, port=port, launch=launch, model=target.rows[0].model)
             starts_s.append(time.monotonic() - began_s)
             if len(starts_s) == self._plan.rounds or starts_s[-1] > SLOW_START_S:
                 process.freeze()
-                return Gateway(target=target, port=port, key=launch.key, process=process, starts_s=starts_s)
+                return Gateway(target=target, port=port, launch=launch, process=process, starts_s=starts_s)
             process.stop()
 
     def round(self, number: int) -> None:
@@ -126,19 +131,21 @@ class Bench:
         tell(f"round {number + 1}: load average {load_average:.2f}; others keep {others:.2f} cores busy")
         turn = number % len(self.gateways)
         visited = self.gateways[turn:] + self.gateways[:turn]
-        modes: tuple[Mode, ...] = ("chat", "stream")
-        for mode in modes:
-            for c in self._plan.concurrency:
+        for mode in MODES:
+            for c in self._plan.open_streams if mode == "open" else self._plan.concurrency:
                 for gateway in visited:
                     for row in gateway.target.rows:
-                        self._note(number, gateway, row, mode=mode, c=c)
-        for gateway in visited if self._plan.open_streams else []:
-            for row in gateway.target.rows:
-                if not row.same:  # a kept answer is not paced
-                    c = min(self._plan.open_streams, gateway.target.max_open)
-                    self._note(number, gateway, row, mode="open", c=c)
+                        if mode in row.modes:
+                            self._note(number, gateway, row, mode=mode, c=c)
 
     def _note(self, number: int, gateway: Gateway, row: Row, *, mode: Mode, c: int) -> None:
+        if mode == "open":
+            if row.same:  # a kept answer is not paced
+                return
+            if c > gateway.target.max_open:
+                if c > self._plan.open_streams[0]:  # it has had its turn
+                    return
+                c = gateway.target.max_open
         tries: list[Run] = []
         while len(tries) <= self._plan.patience and not (tries and tries[-1].others_cores <= BUSY_CORES):
             tries.append(self._run(number, gateway, row, load_options(self._plan, mode=mode, c=c), mode=mode, c=c))
@@ -148,15 +155,15 @@ class Bench:
     def _run(self, number: int, gateway: Gateway, row: Row, options: list[str], *, mode: Mode, c: int) -> Run:
         self._seed += 10_000_000
         seed = 1 if row.same else self._seed
-        asked = [f"port={gateway.port}", f"key={gateway.key}", f"model={row.model}", f"seed={seed}", f"c={c}"]
-        argv = [str(machine.compiled("load")), *asked, f"same={int(row.same)}", *options]
+        asked = [f"port={gateway.port}", f"model={row.model}", f"seed={seed}", f"c={c}", f"same={int(row.same)}"]
+        argv = [str(machine.compiled("load")), *asked, *said_to(gateway.launch, row), *options]
         with thawed(gateway):
             before_s, ours_s, mock_s, began_s = machine.busy_s(), cpu_s(gateway), self._mock.cpu_s(), time.monotonic()
             done = subprocess.run(argv, capture_output=True, check=True, timeout=LOAD_WITHIN_S)
             took_s, busy_s = time.monotonic() - began_s, machine.busy_s() - before_s
             ours_s, mock_s = cpu_s(gateway) - ours_s, self._mock.cpu_s() - mock_s
             if mode == "open":
-                time.sleep(1)  # it has that many clients to let go of
+                self._let_go(gateway)
         loaded = json.loads(done.stdout)
         gateway.requests += loaded["requests"]
         others = max(0.0, busy_s - ours_s - mock_s - loaded["load_cpu_s"]) / max(took_s, 1.0)
@@ -172,6 +179,15 @@ class Bench:
             took_s=round(took_s, 3),
             **loaded,
         )
+
+    def _let_go(self, gateway: Gateway) -> None:
+        """Wait until clients that left are forgotten, so that nobody is busy with them while the next is measured."""
+        until_s, used_s = time.monotonic() + LET_GO_WITHIN_S, cpu_s(gateway) + self._mock.cpu_s()
+        while time.monotonic() < until_s:
+            time.sleep(0.5)
+            before_s, used_s = used_s, cpu_s(gateway) + self._mock.cpu_s()
+            if used_s - before_s < 0.5 * IDLE_CORES:
+                return
 
     def note_ended(self) -> None:
         """Say which gateways ended by themselves, so that their errors are understood."""
@@ -214,9 +230,15 @@ def load_options(plan: Plan, *, mode: Mode, c: int) -> list[str]:
         paced = [f"chunks={plan.pieces}", f"interval_ms={plan.interval_ms}"]
         return [seconds, f"warmup={WARMUP_S}", "stream=1", *paced]
     ramp_s = c / RAMP_PER_S
-    pieces = int((ramp_s + plan.seconds + 30) * plan.pieces_per_s)  # more than are read: none is to end by itself
+    pieces = int((ramp_s + 1 + plan.seconds + 5) * plan.pieces_per_s)  # more than are read: none is to end by itself
     paced = [f"chunks={pieces}", f"interval_ms={1000 // plan.pieces_per_s}"]
     return [seconds, f"ramp={ramp_s}", "open=1", "stream=1", *paced]
+
+
+def said_to(launch: Launch, row: Row) -> list[str]:
+    """Say to load.c how a target wants to be asked."""
+    headers = [f"header={name}: {value}" for name, value in launch.headers.items()]
+    return [f"key={launch.key}", f"path={launch.path}", f"quickack={int(row.quick_ack)}", *headers]
 
 
 @contextlib.contextmanager
@@ -240,14 +262,14 @@ def cpu_s(gateway: Gateway) -> float:
 def first_answer(process: Process, *, port: int, launch: Launch, model: str) -> None:
     """Ask until there is an answer. Raises NotMeasuredError when it ends or takes too long."""
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "[mock 1 0] #1"}]})
-    headers = {"content-type": "application/json", "authorization": f"Bearer {launch.key}"}
+    headers = {"content-type": "application/json", "authorization": f"Bearer {launch.key}", **launch.headers}
     until_s, answer = time.monotonic() + START_WITHIN_S, ""
     while time.monotonic() < until_s:
         if process.ended():
             raise NotMeasuredError(f"it ended while starting, and said last: {process.last_words()}")
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         try:
-            connection.request("POST", "/v1/chat/completions", body, headers)
+            connection.request("POST", launch.path, body, headers)
             response = connection.getresponse()
             answer = f"{response.status} {response.read()[:200]!r}"
             if response.status == 200:
@@ -260,6 +282,16 @@ def first_answer(process: Process, *, port: int, launch: Launch, model: str) -> 
     raise NotMeasuredError(f"no answer within {START_WITHIN_S} s; the last was {answer}")
 
 
+def said_port(process: Process) -> int:
+    """Wait for a program to say `port N`. Raises NotMeasuredError when it ends or takes too long."""
+    until_s = time.monotonic() + START_WITHIN_S
+    while not (found := re.search(r"^port (\d+)\n", process.log(), re.MULTILINE)):
+        if process.ended() or time.monotonic() > until_s:
+            raise NotMeasuredError(f"it did not say its port, but last: {process.last_words()}")
+        time.sleep(0.01)
+    return int(found[1])
+
+
 def tell(line: str) -> None:
     """Show progress, apart from the result."""
     print(line, file=sys.stderr, flush=True)
@@ -270,11 +302,7 @@ def started_mock(opened: ExitStack) -> tuple[Process, int]:
     folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
     mock = Process([machine.compiled("mock").absolute()], core=HARNESS_CORE, folder=folder, env={})
     opened.callback(mock.stop)
-    while not (found := re.search(r"port (\d+)\n", mock.log())):
-        time.sleep(0.01)
-        if mock.ended():
-            raise RuntimeError(f"mock: {mock.log()}")
-    return mock, int(found[1])
+    return mock, said_port(mock)
 
 
 def decision_path() -> dict[str, float] | None:
@@ -320,14 +348,16 @@ def measured(plan: Plan, targets: list[Target]) -> Result:
 
 
 def arguments() -> argparse.Namespace:
-    names = ",".join(target.name for target in TARGETS)
+    names, ours = ",".join(target.name for target in TARGETS), ",".join(target.name for target in OURS)
     today = dt.datetime.now(dt.UTC).date().isoformat()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--targets", default=names, help=f"of {names}; `direct` is always measured")
+    whom = parser.add_mutually_exclusive_group()
+    whom.add_argument("--targets", default=ours, help=f"of {names}; `direct` is always measured (default: {ours})")
+    whom.add_argument("--peers", action="store_const", dest="targets", const=names, help="all of them")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
     parser.add_argument("--concurrency", default="1,16,64", help="requests at the same time")
-    parser.add_argument("--open-streams", type=int, default=1000, help="held open at 20 events/s; 0: none")
+    parser.add_argument("--open-streams", default="1000,2000", help="held open at 20 events/s; 0: none")
     parser.add_argument("--patience", type=int, default=2, help="repeat what others disturbed, at most so often")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"{today}-gateway", help=".json and .md")
     parser.add_argument("--json", action="store_true", help="print JSON, not the tables")
@@ -344,7 +374,7 @@ def main() -> None:
         rounds=given.rounds,
         seconds=given.seconds,
         concurrency=tuple(int(c) for c in given.concurrency.split(",")),
-        open_streams=given.open_streams,
+        open_streams=tuple(sorted(int(c) for c in given.open_streams.split(",") if int(c))),
         patience=given.patience,
     )
     result = measured(plan, [target for target in TARGETS if target.name in asked])

@@ -1,7 +1,8 @@
 /* The client side of a measurement: closed loop over C keep-alive connections, or many streams held open.
  *
  *   load port=8088 model=mock c=16 seconds=5 [warmup=0.5] [limit=20000] [key=sk-...] [seed=1] [same=1]
- *        [stream=1 chunks=16 interval_ms=5] [open=1 ramp=2]
+ *        [stream=1 chunks=16 interval_ms=5] [open=1 ramp=2] [path=/v1/chat/completions] [header="Name: value"]...
+ *        [quickack=1]
  *
  * Prints one JSON object. One thread, loopback, ~1 KB bodies. Every request is different (a number in its prompt, from
  * `seed` up) unless same=1. An answer counts only if it is a 200, every piece of content that mock.c was told to make
@@ -10,7 +11,10 @@
  * Latency: from the first byte sent to the last received, of requests begun after the warm-up; those still open at the
  * end are waited for (10 s), so that slow answers are not left out. TTFT: to the first *content* of a stream.
  * rps: answers completed in the measured seconds (not of use with `limit`, which ends the run after so many requests). open=1: C streams begun evenly over `ramp` seconds, then lag (arrival
- * minus the time that mock.c stamped on the piece) of the `lags` pieces that arrive in the measured seconds. */
+ * minus the time that mock.c stamped on the piece) of the `lags` pieces that arrive in the measured seconds.
+ *
+ * quickack=1 acknowledges at once what arrives. A Linux client does not: it waits up to 40 ms for something to send along,
+ * and a server that left Nagle's algorithm on holds its second small packet back for as long. */
 #include "net.h"
 
 #define S 1000000000LL
@@ -39,9 +43,10 @@ struct list {
     size_t n, room;
 };
 
-static int ep, port, c_max = 1, stream, chunks = 1, interval_ms, same, open_mode;
+static int ep, port, c_max = 1, stream, chunks = 1, interval_ms, same, open_mode, quickack;
 static double seconds = 5, warmup = 0.5, ramp = 2;
-static const char *model = "mock", *key = "sk-bench";
+static const char *model = "mock", *key = "sk-bench", *path = "/v1/chat/completions";
+static char headers[1024]; /* more of them, each with its line end */
 static long long seed = 1, limit = INT64_MAX, sent, answered, errors, completed, abandoned, pieces;
 static int64_t from, until; /* the measured seconds */
 static int live;
@@ -90,7 +95,7 @@ static void flush(struct conn *c) {
 }
 
 static void ask(struct conn *c) {
-    char body[2048], head[512];
+    char body[2048], head[2048];
     long long number = same ? seed : seed + sent;
     if (c->fd < 0) {
         if ((c->fd = dial(port)) < 0) return fail(c, "cannot connect");
@@ -106,8 +111,8 @@ static void ask(struct conn *c) {
                      "\"max_tokens\":400%s}",
                      model, chunks, interval_ms, number, stream ? ",\"stream\":true" : "");
     buf_add(&c->out, head, (size_t)snprintf(head, sizeof head,
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\n"
-            "Accept: application/json\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n", port, key, n));
+            "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\nAccept: application/json\r\n"
+            "Authorization: Bearer %s\r\n%sContent-Length: %d\r\n\r\n", path, port, key, headers, n));
     buf_add(&c->out, body, (size_t)n);
     sent++;
     c->start = now_ns();
@@ -202,6 +207,7 @@ static int step(struct conn *c, uint32_t events) {
     if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR))) return 0;
     ssize_t n = buf_read(&c->in, c->fd);
     int64_t now = now_ns();
+    if (quickack) setsockopt(c->fd, IPPROTO_TCP, TCP_QUICKACK, &quickack, sizeof quickack); /* it does not last */
     if (n > 0) decode(c), scan(c, now);
     if (!n && c->state == TO_EOF) c->ended = 1;
     else if (!n && !c->ended) return fail(c, "the connection was closed before the answer ended"), 1;
@@ -242,6 +248,12 @@ static void report(void) {
            percentile(&lag, .99, g), cpu);
 }
 
+static void add_header(const char *line) {
+    size_t used = strlen(headers);
+    int n = snprintf(headers + used, sizeof headers - used, "%s\r\n", line);
+    if (n >= (int)(sizeof headers - used)) fprintf(stderr, "load: too many headers\n"), exit(2);
+}
+
 static void option(const char *arg) {
     const char *eq = strchr(arg, '='), *v = eq ? eq + 1 : "";
     size_t n = eq ? (size_t)(eq - arg) : strlen(arg);
@@ -253,6 +265,7 @@ static void option(const char *arg) {
     else if (IS("interval_ms")) interval_ms = atoi(v);
     else if (IS("same")) same = atoi(v);
     else if (IS("open")) open_mode = atoi(v);
+    else if (IS("quickack")) quickack = atoi(v);
     else if (IS("seconds")) seconds = atof(v);
     else if (IS("warmup")) warmup = atof(v);
     else if (IS("ramp")) ramp = atof(v);
@@ -260,6 +273,8 @@ static void option(const char *arg) {
     else if (IS("limit")) limit = atoll(v);
     else if (IS("model")) model = v;
     else if (IS("key")) key = v;
+    else if (IS("path") && strlen(v) < 256) path = v;
+    else if (IS("header")) add_header(v);
     else fprintf(stderr, "load: no option %s\n", arg), exit(2);
 }
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bench.machine import BUILD, HERE, compiled, said
+from bench.figures import MODES, Mode
+from bench.machine import BUILD, HERE, compiled, free_port, said
 
 
 class NotMeasuredError(Exception):
@@ -28,6 +29,9 @@ class Row:
     model: str = "mock"
     same: bool = False
     """Ask the same question again and again, so that a cache can answer."""
+    modes: tuple[Mode, ...] = MODES
+    quick_ack: bool = False
+    """Acknowledge at once what arrives: see load.c."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,11 @@ class Launch:
     env: Mapping[str, str] = field(default_factory=dict)
     key: str = "sk-bench"
     """What clients send as their key."""
+    path: str = "/v1/chat/completions"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What clients must send besides."""
+    says_port: bool = False
+    """It takes a port of its own choice and says `port N`."""
 
 
 class Target(Protocol):
@@ -159,17 +168,10 @@ class LiteLLM:
         "1 worker, uvicorn with uvloop and httptools, LITELLM_LOG=ERROR, LITELLM_MODE=PRODUCTION, no database, no "
         "callbacks, no retries, master key only (it does not start without)"
     )
-    _wants = ("litellm[proxy]==1.106.2", "httptools==0.9.0")
     _venv = BUILD / "litellm-venv"
 
     def prepare(self) -> str:
-        done, wanted = self._venv / "installed", "\n".join(self._wants)
-        if not done.exists() or done.read_text() != wanted:
-            _said(sys.executable, "-m", "venv", self._venv)
-            _said(self._venv / "bin/python", "-m", "pip", "install", "--quiet", *self._wants)
-            done.write_text(wanted)
-        asked = "from importlib.metadata import version; print(version('litellm'))"
-        return _said(self._venv / "bin/python", "-c", asked)
+        return _installed(self._venv, "litellm[proxy]==1.106.2", "httptools==0.9.0")
 
     def launch(self, folder: Path, *, port: int, mock_port: int) -> Launch:
         key, config = f"sk-{secrets.token_hex(32)}", folder / "config.yaml"
@@ -188,7 +190,145 @@ class LiteLLM:
         return Launch(argv=argv, env=env, key=key)
 
 
-TARGETS: tuple[Target, ...] = (Direct(), Floor(), Trivet(), LiteLLM())
+class Portkey:
+    """Portkey's gateway (node), as its Dockerfile runs it.
+
+    What npm installs of itself cannot stream: with @hono/node-server after 1.14.1 every stream ends in a 500,
+    "TypeError: immutable" (its issue 1389), on node 20 as on node 24. So the newest that works is pinned; whole answers
+    are as fast with either. Node is the system's: 20 is what its Dockerfile has.
+    """
+
+    name = "portkey"
+    rows = (Row(name="portkey"),)
+    max_open = 100  # it has time for some more, not for 200: one event costs it about 0.3 ms of a core
+    tuning = (
+        "1 process, NODE_ENV=production, --headless, provider and host by header as it wants them; it checks no keys "
+        "and keeps no records. @hono/node-server held at 1.14.1: with what npm chooses (1.19.19) all its streams fail, "
+        "status 500, 'TypeError: immutable'"
+    )
+    _folder = BUILD / "portkey"
+    _wants: Mapping[str, object] = {
+        "private": True,
+        "dependencies": {"@portkey-ai/gateway": "1.15.2"},
+        "overrides": {"@hono/node-server": "1.14.1"},
+    }
+
+    def prepare(self) -> str:
+        done, wanted = self._folder / "installed", json.dumps(self._wants)
+        if not done.exists() or done.read_text() != wanted:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir(parents=True)
+            (self._folder / "package.json").write_text(wanted)
+            _said("npm", "--prefix", self._folder, "install", "--ignore-scripts", "--no-audit", "--no-fund")
+            done.write_text(wanted)
+        node, ours, hono = _said("node", "--version"), self._version("@portkey-ai/gateway"), "@hono/node-server"
+        return f"{ours} (node {node}, {hono} {self._version(hono)})"
+
+    def launch(self, folder: Path, *, port: int, mock_port: int) -> Launch:
+        program = (self._folder / "node_modules/@portkey-ai/gateway/build/start-server.js").absolute()
+        headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"http://127.0.0.1:{mock_port}/v1"}
+        argv = (shutil.which("node") or "node", program, f"--port={port}", "--headless")
+        return Launch(argv=argv, env={"NODE_ENV": "production"}, headers=headers)
+
+    def _version(self, package: str) -> str:
+        told = json.loads((self._folder / "node_modules" / package / "package.json").read_text())
+        return str(told["version"])
+
+
+_TENSORZERO_TOML = """\
+[gateway]
+observability.enabled = false
+disable_pseudonymous_usage_analytics = true
+[models.mock]
+routing = ["mock"]
+[models.mock.providers.mock]
+type = "openai"
+model_name = "mock"
+api_base = "http://127.0.0.1:{mock_port}/v1/"
+api_key_location = "none"
+"""
+
+_TENSORZERO_PY = """\
+import signal, sys, types, urllib.parse
+import tensorzero
+client = types.SimpleNamespace()
+tensorzero.patch_openai_client(client, config_file=sys.argv[1], async_setup=False)
+print("port", urllib.parse.urlsplit(client.base_url).port, flush=True)
+signal.pause()
+"""
+
+
+class TensorZero:
+    """TensorZero's gateway (Rust), which its Python package carries: it starts one over HTTP for OpenAI's client.
+
+    The gateway as a program comes as a container image or as source; this is the same code, in one process with an idle
+    Python, on a port of its own choice. Its server leaves Nagle's algorithm on, so the first content of a stream waits
+    until the client has acknowledged the role chunk: 40 ms with an ordinary client, nothing with one that acknowledges
+    at once. Both are measured.
+    """
+
+    name = "tensorzero"
+    _model = "tensorzero::model_name::mock"
+    rows = (
+        Row(name="tensorzero", model=_model),
+        Row(name="tensorzero, quick ACKs", model=_model, modes=("stream",), quick_ack=True),
+    )
+    max_open = 1_000_000
+    tuning = (
+        "1 process, the gateway that its Python package carries, observability and analytics off (no database), no "
+        "auth, log level as it comes (it logs no requests). quick ACKs: the client acknowledges at once; with others "
+        "the first content waits 40 ms until the role chunk is acknowledged: its server leaves Nagle's algorithm on"
+    )
+    _venv = BUILD / "tensorzero-venv"
+
+    def prepare(self) -> str:
+        return _installed(self._venv, "tensorzero==2026.6.0")
+
+    def launch(self, folder: Path, *, port: int, mock_port: int) -> Launch:
+        config, program = folder / "tensorzero.toml", folder / "serve.py"
+        config.write_text(_TENSORZERO_TOML.format(mock_port=mock_port))
+        program.write_text(_TENSORZERO_PY)
+        argv = ((self._venv / "bin/python").absolute(), "-W", "ignore", program, config)
+        return Launch(argv=argv, path="/openai/v1/chat/completions", says_port=True)
+
+
+class VllmRouter:
+    """vLLM's router (Rust): a load balancer over engines, with one of them."""
+
+    name = "vllm-router"
+    rows = (Row(name="vllm-router"),)
+    max_open = 1_000_000
+    tuning = (
+        "1 process, one worker, round robin (its default looks at prompts), --log-level error, metrics on as they "
+        "come; it checks no keys, counts no tokens and keeps no records"
+    )
+    _venv = BUILD / "vllm-router-venv"
+
+    def prepare(self) -> str:
+        return _installed(self._venv, "vllm-router==0.1.17")
+
+    def launch(self, folder: Path, *, port: int, mock_port: int) -> Launch:
+        program = (self._venv / "bin/vllm-router").absolute()
+        there = ("--worker-urls", f"http://127.0.0.1:{mock_port}", "--policy", "round_robin")
+        here = ("--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(free_port()))
+        return Launch(argv=(program, *here, *there, "--log-level", "error"))
+
+
+OURS: tuple[Target, ...] = (Direct(), Floor(), Trivet())
+PEERS: tuple[Target, ...] = (LiteLLM(), Portkey(), TensorZero(), VllmRouter())
+TARGETS = (*OURS, *PEERS)
+
+
+def _installed(venv: Path, *wants: str) -> str:
+    """Install the first of `wants`, and what goes with it, into an environment of its own; give its version."""
+    done, wanted = venv / "installed", "\n".join(wants)
+    if not done.exists() or done.read_text() != wanted:
+        shutil.rmtree(venv, ignore_errors=True)
+        _said(sys.executable, "-m", "venv", venv)
+        _said(venv / "bin/python", "-m", "pip", "install", "--quiet", *wants)
+        done.write_text(wanted)
+    name = wants[0].partition("==")[0].partition("[")[0]
+    return _said(venv / "bin/python", "-c", f"from importlib.metadata import version; print(version('{name}'))")
 
 
 def _said(*argv: str | Path, env: Mapping[str, str] | None = None) -> str:

@@ -17,9 +17,12 @@ from bench.figures import (
     added_ttft,
     alone,
     bars,
+    beside,
     busiest,
     busy_runs,
+    failures,
     lines,
+    middle,
     number,
     p50_x_floor,
 )
@@ -27,7 +30,11 @@ from bench.figures import (
 
 def as_json(result: Result) -> str:
     """Give everything, raw runs included."""
-    told = asdict(result) | {"lines": [asdict(x) for x in lines(result)], "bars": [asdict(x) for x in bars(result)]}
+    told = asdict(result) | {
+        "lines": [asdict(x) for x in lines(result)],
+        "beside": [asdict(x) for x in beside(result)],
+        "bars": [asdict(x) for x in bars(result)],
+    }
     return json.dumps(told, indent=1) + "\n"
 
 
@@ -38,6 +45,7 @@ def as_markdown(result: Result) -> str:
         _heading(result),
         _summary(result, made),
         *_tables(made),
+        _beside(result),
         _bars(bars(result)),
         _set_up(result),
     ]
@@ -62,6 +70,10 @@ def _heading(result: Result) -> str:
             f"{BUSY_CORES} cores (up to {max(run.others_cores for run in busy):.2f}). Trust ratios above 1.5, no less."
         )
     told += [f"**Not (fully) measured: {name}**: {why}." for name, why in result.not_measured.items()]
+    told += [
+        f"**Fails: {x.row}, {x.mode}**: {x.errors:,} of {x.requests:,} answers were wrong; the first: {x.first_error}."
+        for x in failures(result)
+    ]
     return "\n\n".join(told)
 
 
@@ -116,7 +128,7 @@ def _tables(made: list[Line]) -> Iterable[str]:
         for x in made if x.mode == "stream"
     ]  # fmt: skip
     yield f"## Streamed answers\n\n{_PACED}\n\n" + table([*heads, "added p99 ms", "errors"], rows)
-    heads = ["", "streams", "lag p50 ms", "lag p99 ms", "pieces in time", "CPU us/piece", "x floor", "errors"]
+    heads = ["", "streams", "lag p50 ms", "lag p99 ms", "pieces that came", "CPU us/piece", "x floor", "errors"]
     rows = [
         [x.row, str(x.c), number(x.lag_p50_ms), number(x.lag_p99_ms), f"{x.pieces_share or 0:.1%}", number(x.cpu_us),
          number(x.cpu_x_floor), str(x.errors)]
@@ -126,10 +138,27 @@ def _tables(made: list[Line]) -> Iterable[str]:
         yield "## Streams held open, 20 pieces a second each\n\n" + table(heads, rows)
 
 
+_BESIDE = """\
+Requests per second of one core over theirs, and their CPU per request over ours, where each answers most: the median
+of the rounds' ratios (lowest to highest). On a busy machine trust the second: waiting is not in it."""
+
+
+def _beside(result: Result) -> str:
+    rows = [[x.ours, x.theirs, _ranged(x.rps), _ranged(x.cpu)] for x in beside(result)]
+    return (
+        f"## Beside the others\n\n{_BESIDE}\n\n" + table(["", "over", "rps, times", "CPU, times"], rows) if rows else ""
+    )
+
+
+def _ranged(values: list[float]) -> str:
+    return f"{number(middle(values))} ({number(min(values))} to {number(max(values))})" if values else "-"
+
+
 def _bars(made: list[Bar]) -> str:
     said = {None: "not measured", True: "met", False: "**not met**"}
-    rows = [[bar.what, bar.wanted, number(bar.got), said[bar.met]] for bar in made]
-    return "## The bars (trivet, policy)\n\n" + table(["", "wanted", "got", ""], rows) if made else ""
+    rows = [[bar.what, bar.wanted, number(bar.got), number(bar.times), said[bar.met]] for bar in made]
+    heads = ["", "wanted", "got", "times what is wanted", ""]
+    return "## The bars (trivet, policy)\n\n" + table(heads, rows) if made else ""
 
 
 def _set_up(result: Result) -> str:

@@ -35,9 +35,10 @@ class SystemRandom:
     def getrandbits(self, k: int, /) -> int:
         """Give k bits, at most 1024, that nobody can guess."""
         size = (k + 7) // 8
-        if len(self._page) < self._at + size:
-            self._page, self._at = os.urandom(4096), 0
-        at, self._at = self._at, self._at + size
+        at = self._at
+        if len(self._page) < at + size:
+            self._page, at = os.urandom(4096), 0
+        self._at = at + size
         return int.from_bytes(self._page[at : at + size]) >> (size * 8 - k)
 
     def random(self) -> float:

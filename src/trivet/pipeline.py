@@ -151,7 +151,8 @@ async def answer(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
     try:
         tally.facts = await look(tally, stages)
         tally.decision = decide(tally.request, tally.facts, tally.policy)
-        async with aclosing(act(tally, stages)) as chunks:
+        chunks = act(tally, stages)
+        try:  # `aclosing` says the same, and costs two coroutines a request
             async for chunk in chunks:
                 tally.count(chunk, stages.clock.mono_ns() - tally.began_ns)
                 if timer is not None and chunk.speaks:
@@ -162,6 +163,8 @@ async def answer(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
                 while ending:  # it was the end of one choice of several
                     yield ending.pop(0)
                 yield chunk
+        finally:
+            await chunks.aclose()
     except asyncio.CancelledError as error:
         if not tally.expired:
             tally.error = error
@@ -178,8 +181,10 @@ async def answer(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
             timer.cancel()
         # No await stands between here and the store's acceptance, and what the store still waits for is shielded:
         # a caller that hangs up cancels us, and that is when the entry matters most.
-        await shielded(settle(tally, stages))
-    await keep(tally, stages)
+        if (waiting := settle(tally, stages)) is not None:
+            await shielded(waiting)
+    if tally.gathered is not None:
+        await keep(tally, stages)
     if type(tally.decision) is Serve and tally.decision.hit.audit:
         stages.aside.start(audit(tally, stages))
     for chunk in ending:
@@ -299,7 +304,8 @@ async def act(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
         tally.target, tally.opened_headers = candidate.target, ()
         waiting: list[Chunk] = []
         try:
-            async with aclosing(stages.providers[candidate.target].stream(request)) as chunks:
+            chunks = stages.providers[candidate.target].stream(request)
+            try:
                 async for chunk in chunks:
                     if chunk.opened is not None:
                         attempt.connect_ns = chunk.opened.connect_ns
@@ -313,6 +319,8 @@ async def act(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
                         while waiting:
                             yield waiting.pop(0)
                     yield chunk
+            finally:
+                await chunks.aclose()
             if not (waiting or tally.chunks):
                 raise UpstreamError(f"Target {candidate.target!r} ended its answer before it began.")
             while waiting:
@@ -467,8 +475,8 @@ def _usage(tally: Tally) -> tuple[Usage | None, bool]:
 def _cost(tally: Tally, stages: Stages, *, usage: Usage | None) -> Cost:
     """Price the answer; attempts that failed on the way to it are free only if their target cannot have begun."""
     if not tally.attempts or (usage is None and not tally.lost):
-        return Cost(Nanos(0), "", "")
-    cost = Cost(Nanos(0), "", "")
+        return _FREE
+    cost = _FREE
     if usage is not None:
         cost = stages.prices.cost(
             tally.target, model=tally.model, usage=usage, took_ns=tally.engine_ns, at_ns=tally.request.at_ns
@@ -496,15 +504,17 @@ def _compare(
     return stages.prices.compare(name, target=tally.target, hit=hit, usage=usage, cost=cost, at_ns=tally.request.at_ns)
 
 
+_FREE = Cost(Nanos(0), "", "")
+
+
 async def abandon(tally: Tally, stages: Stages) -> None:
     """Leave the Entry of a request whose caller was gone before it could be read (`tally.error` says so)."""
-    await shielded(settle(tally, stages))
+    if (waiting := settle(tally, stages)) is not None:
+        await shielded(waiting)
 
 
-async def shielded(kept: Awaitable[None] | None) -> None:
+async def shielded(kept: Awaitable[None]) -> None:
     """Wait for the store even when we are cancelled meanwhile; then let the cancellation go on."""
-    if kept is None:
-        return
     task = asyncio.ensure_future(kept)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():

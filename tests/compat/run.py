@@ -41,8 +41,8 @@ SESSION_LOOP = (
     "asyncio_default_fixture_loop_scope=session",
 )
 """LangChain keeps one HTTP client for all its tests: with a loop for each test it finds its own closed."""
-PASSES = {"off": MODEL, "miss": "cached", "hit": "cached"}
-"""The passes through Trivet, and the model that each asks for."""
+PASSES = {"off": (MODEL, "embedded"), "miss": ("cached", "kept"), "hit": ("cached", "kept")}
+"""The passes through Trivet, and what each asks for an answer and for embeddings, which Trivet makes itself."""
 TOO_LONG_S = 600
 """A suite takes under a minute; this is for one that hangs."""
 
@@ -52,6 +52,14 @@ provider = "openai"
 model    = "{model}"
 base_url = "{url}"
 price    = {{ input = "$1", output = "$2" }}
+
+[targets.embedded]
+provider = "embedder"
+model    = "builtin"
+
+[policies.kept]
+pool = ["embedded"]
+cache.mode = "exact"
 
 [policies.cached]
 pool = ["{model}"]
@@ -151,7 +159,8 @@ async def _run(client: Client, python: Path, gateway: Gateway, *, versions: str,
     said = {
         "COMPAT_BASE_URL": gateway.upstream if direct else gateway.url,
         "COMPAT_API_KEY": gateway.key,
-        "COMPAT_MODEL": MODEL if direct else PASSES[pass_],
+        "COMPAT_MODEL": MODEL if direct else PASSES[pass_][0],
+        "COMPAT_EMBEDDER": "" if direct else PASSES[pass_][1],
         "COMPAT_PASS": pass_,
     }
     passed, skipped, why = await _pytest(client, python, said)

@@ -50,7 +50,7 @@ def test_a_hit_tells_its_kind_and_age_and_a_refusal_no_cost() -> None:
     assert headers(tally(decision=Serve(hit)))["x-trivet-cache"] == "hit; kind=exact; age=61"
     refused = headers(tally(decision=Refuse(fault=None), entry=None))  # type: ignore[arg-type]
     assert refused.keys() == {"x-trivet-id", "x-trivet-decision", "server-timing"}
-    assert re.fullmatch(r"[a-z]+;dur=0\.000(, [a-z]+;dur=0(\.000)?)+", refused["server-timing"])
+    assert re.fullmatch(r"[a-z]+;dur=0(, [a-z]+;dur=0)+", refused["server-timing"])
 
 
 def test_a_line_end_in_what_a_target_said_goes_no_further() -> None:

@@ -6,7 +6,6 @@ Invariant: an entry is found only under the whole key (`cache/key.py`), so only 
 """
 
 from collections import OrderedDict
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -32,7 +31,7 @@ class Kept(Struct, frozen=True, gc=False):
     kept_ns: int
 
 
-class _Ticket(NamedTuple):
+class _Ticket(Struct, frozen=True, gc=False):
     """A key that was made, and whether an answer may be kept under it; what it was made of can be large and is not."""
 
     digest: bytes

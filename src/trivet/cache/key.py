@@ -1,7 +1,7 @@
 """The one place that makes cache keys: the whole of what can change an answer, and whose answer it is.
 
-A *fingerprint* is of a whole request. A *question* is the last words of one; what is left without them is its scope, and
-only questions of one scope are ever compared with each other.
+A *fingerprint* is of a whole request. A *question* is the last words of one; what is left without them is its scope,
+and only questions of one scope are ever compared with each other.
 
 Not here: whether a request may be looked up or kept (`pipeline.py` decides by the policy).
 Invariants: a key cannot be made without a tenant; nothing of the request is left out but how it is delivered
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from trivet.types import Policy, Request
+from trivet.types import Labels, Policy, Request
 
 _ANSWERING_HEADERS = (b"openai-", b"anthropic-")
 """Of the headers that are passed on, those that can change what is answered (betas, organisation, project)."""
@@ -39,7 +39,7 @@ class KeyParts(Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     body: dict[str, Any]
 
 
-class Fingerprint(NamedTuple):
+class Fingerprint(Struct, frozen=True):
     """A key, and what was read for it."""
 
     digest: bytes
@@ -66,9 +66,9 @@ def fingerprint(request: Request, policy: Policy) -> Fingerprint | None:
     SHA-256, because a collision would hand one tenant's answer to another: no faster hash is safe against somebody who
     looks for one.
     """
-    fields = request.fields.copy()
-    fields.pop("stream", None)
-    fields.pop("stream_options", None)
+    fields = request.fields
+    if "stream" in fields or "stream_options" in fields:
+        fields = {name: value for name, value in fields.items() if name not in ("stream", "stream_options")}
     try:
         raw = _encode_raw(fields)
         body: dict[str, Any] = _decode(raw)
@@ -116,8 +116,7 @@ def _words(content: object) -> str:
 
 def _digest(request: Request, policy: Policy, kind: str, body: dict[str, Any]) -> bytes:
     assert policy.cache is not None
-    labels = request.labels
-    values = {"customer": labels.customer, "feature": labels.feature, "agent": labels.agent}
+    partition, headers = policy.cache.partition, request.headers
     parts = KeyParts(
         version=1,
         kind=kind,
@@ -125,11 +124,16 @@ def _digest(request: Request, policy: Policy, kind: str, body: dict[str, Any]) -
         policy=policy.name,
         policy_digest=policy.digest,
         namespace=request.controls.namespace,
-        partition=tuple((name, values[name]) for name in policy.cache.partition),
-        headers=tuple(h for h in request.headers if h[0].startswith(_ANSWERING_HEADERS)),
+        partition=_values(request.labels, partition) if partition else (),
+        headers=tuple([h for h in headers if h[0].startswith(_ANSWERING_HEADERS)]) if headers else (),
         body=body,
     )
     return sha256(_encode(parts)).digest()
+
+
+def _values(labels: Labels, partition: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    values = {"customer": labels.customer, "feature": labels.feature, "agent": labels.agent}
+    return tuple((name, values[name]) for name in partition)
 
 
 def _searched(raw: bytes) -> bool:

@@ -40,8 +40,8 @@ MIN_WIDTH = 64
 """The columns are in the order of what they tell (PCA), so a vector may be cut short: measured down to this."""
 
 AT_ONCE_CHARACTERS = 2048
-"""Texts shorter than this together are worked out where they are asked for: half a millisecond, and handing them to a
-thread and back would take about as long (bench/embed.py)."""
+"""Texts shorter than this together are worked out where they are asked for: under a millisecond (bench/embed.py), of
+which handing one question to a thread and back would take some part."""
 
 
 class Table:

@@ -26,6 +26,5 @@ def dollars(text: str) -> Fraction:
 
 def usd(nanos: Nanos) -> str:
     """Write an amount exactly, without the sign of the currency: 151_200 is "0.0001512"."""
-    whole, rest = divmod(abs(nanos), PER_DOLLAR)
-    digits = f"{rest:09d}".rstrip("0")
-    return f"{'-' if nanos < 0 else ''}{whole}{'.' + digits if digits else ''}"
+    digits = str(abs(nanos)).zfill(10)  # at least one of dollars, and nine behind the point
+    return f"{'-' if nanos < 0 else ''}{digits[:-9]}.{digits[-9:]}".rstrip("0").removesuffix(".")

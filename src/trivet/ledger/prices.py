@@ -10,6 +10,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from trivet.config import PriceSettings, TargetSettings
 from trivet.errors import ConfigError
 from trivet.ledger import money
@@ -26,7 +28,7 @@ _MAX_RESOLVED = 4096
 """Models named in answers are the upstream's words: what is remembered of them is bounded."""
 
 
-class Cost(NamedTuple):
+class Cost(Struct, frozen=True, gc=False):
     """What one request cost, or why that is not known; and whose prices were used."""
 
     nanos: Nanos | None
@@ -119,8 +121,9 @@ class Prices:
 
     def learn(self, target: str, *, usage: Usage, took_ns: int) -> None:
         """Note how long a target took, for the time that it would have taken elsewhere."""
-        if target in self._pace:
-            self._pace[target].learn(usage.input_tokens + usage.output_tokens, took_ns)
+        pace = self._pace.get(target)
+        if pace is not None:
+            pace.learn(usage.input_tokens + usage.output_tokens, took_ns)
 
     def counterfactual(self, target: str, *, usage: Usage | None, at_ns: int) -> Baseline:
         """Say what the same tokens would have cost at a target. (Its tokenizer may count the text differently.)"""

@@ -1,8 +1,8 @@
 """What a token or a second costs, compiled to whole numbers, and the one place where a cost is added up.
 
 Not here: which rates a target has (`prices.py`) and where list prices come from (`pricelist.py`).
-Invariants: prices are exact: integers in units of 1/`per_nano` nano-dollars (by default a femto-dollar, 1e-15 $), so
-"$0.075 per million tokens" is 75_000_000 a token; a cost is rounded once; what is not known is said, never zero.
+Invariants: prices are exact: integers in units of 1/`per_nano` nano-dollars, the largest in which all are whole, so
+"$0.075 per million tokens" is 75 a token; a cost is rounded once; what is not known is said, never zero.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,6 @@ from trivet.ledger.money import PER_DOLLAR, half_even
 from trivet.types import Nanos, Usage
 
 PER_MILLION = 1_000_000
-_FEMTO = 1_000_000
-"""Femto-dollars in a nano-dollar."""
 
 
 class Rates(NamedTuple):
@@ -58,7 +56,7 @@ _PARTS = {
 def rates(dollars_each: Mapping[str, Fraction], *, cached_audio: bool = False) -> Rates:
     """Compile prices in dollars per token (and per `request`), named as the fields of `Rates`."""
     nanos = {name: price * PER_DOLLAR for name, price in dollars_each.items()}
-    per_nano = lcm(_FEMTO, *(price.denominator for price in nanos.values()))
+    per_nano = lcm(*(price.denominator for price in nanos.values()))
     unit = {name: int(price * per_nano) for name, price in nanos.items()}
     added = {name: unit[name] - unit.get(_PARTS[name], 0) if name in _PARTS else unit[name] for name in unit}
     return Rates(per_nano=per_nano, cached_audio=cached_audio, **added)
@@ -89,8 +87,8 @@ def _cost(r: Rates, u: Usage) -> Nanos | str:
     into, out = u.input_tokens, u.output_tokens
     parts = u.cached_tokens | u.cache_write_tokens | u.reasoning_tokens | u.input_audio_tokens | u.output_audio_tokens
     if parts == 0 <= into and r.input is not None and out >= 0 and r.output is not None:  # nearly every answer
-        whole, rest = divmod(r.request + r.input * into + r.output * out, r.per_nano)
-        return Nanos(whole if not rest else half_even(whole * r.per_nano + rest, r.per_nano))
+        total = r.request + r.input * into + r.output * out
+        return Nanos(total if r.per_nano == 1 else half_even(total, r.per_nano))
     return _cost_of_parts(r, u)
 
 

@@ -11,7 +11,9 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from msgspec import Struct
 
 import msgspec
 
@@ -72,7 +74,7 @@ _INSERTS: Final = tuple(
 )
 
 
-class Settled(NamedTuple):
+class Settled(Struct, frozen=True, gc=False):
     """An entry, and the bytes that stand for it."""
 
     entry: Entry
@@ -172,7 +174,7 @@ def insert(db: sqlite3.Connection, settled: Sequence[Settled]) -> None:
 
 
 def _insert_some(db: sqlite3.Connection, sql: str, some: Sequence[Settled]) -> None:
-    values = [value for entry, blob in some for value in _row(entry, blob)]
+    values = [value for one in some for value in _row(one.entry, one.blob)]
     try:
         db.execute(sql, values)
     except OverflowError:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from trivet.errors import LedgerError
 from trivet.ledger.journal import Journal
@@ -27,7 +28,7 @@ _LAST_TRIES = 3
 """When closing: more would only hold up the end, and the journal keeps what is left."""
 
 
-class Put(NamedTuple):
+class Put(Struct, frozen=True):
     """An entry to be written, and who waits for that."""
 
     settled: Settled

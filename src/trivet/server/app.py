@@ -101,20 +101,22 @@ class App:
         before, self._rules.now = self._rules.now, InForce(stages, max_body_bytes=max_body_bytes)
         return before
 
-    async def __call__(self, exchange: Exchange) -> None:
+    def __call__(self, exchange: Exchange) -> Awaitable[None]:
         """Serve one HTTP exchange."""
         path = exchange.path
         methods = self._by_path.get(path) or self._by_path.get(_ONE_MODEL if path.startswith(_MODELS) else "", {})
         method = exchange.method
         route = methods.get("GET" if method == "HEAD" else method)
         if route is not None and route.auth == "own":
-            await route.call(exchange)
-            return
+            return route.call(exchange)
+        return self._serve(exchange, route, methods)
+
+    async def _serve(self, exchange: Exchange, route: Route | None, methods: dict[str, Route]) -> None:
         try:
             if route is None or route.auth == "key":
                 self._auth.check(exchange.headers)
             if route is None:
-                raise _no_route(path, methods)
+                raise _no_route(exchange.path, methods)
             await route.call(exchange)
         except MethodError as error:
             await send_error(exchange, error, b"allow: %b\r\n" % ", ".join(sorted(methods)).encode(), passed=[])

@@ -10,7 +10,6 @@ the end of an answer is sent only after its Entry is kept.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 
 from trivet.errors import TrivetError, UpstreamError
 from trivet.pipeline import Stages, Tally, abandon, answer
@@ -115,7 +114,8 @@ class Ask:
     async def _relay(self, tally: Tally, exchange: Exchange, stages: Stages) -> None:
         """Answer; an error before the first chunk has its own status, one after it ends the stream with its words."""
         try:
-            async with aclosing(answer(tally, stages)) as chunks:
+            chunks = answer(tally, stages)
+            try:
                 first = await anext(chunks)
                 if tally.request.stream:
                     await _stream(tally, first, chunks, exchange)
@@ -123,6 +123,8 @@ class Ask:
                     async for _ in chunks:
                         pass
                     await exchange.answer(200, _JSON + head(tally), reported(tally, first.data))
+            finally:
+                await chunks.aclose()
         except TrivetError as error:
             await _fail(tally, error, exchange)
         except Exception:
@@ -164,4 +166,4 @@ async def _stream(tally: Tally, first: Chunk, chunks: AsyncGenerator[Chunk, None
 
 def new_id(at_ns: int, random: Random) -> str:
     """Make a request id: sorts by time, cannot be guessed (80 random bits)."""
-    return f"req_{at_ns // 1_000_000:012x}{random.getrandbits(80):020x}"
+    return f"req_{(at_ns // 1_000_000 << 80) | random.getrandbits(80):032x}"

@@ -95,33 +95,31 @@ class Line(Protocol):
 class HttpExchange:
     """An exchange on a connection that speaks HTTP/1.1."""
 
-    __slots__ = (
-        "_chunked", "_line", "_silent", "answered", "cancelled", "client", "expects", "headers", "keep", "last", "left",
-        "method", "old", "path", "pieces", "query", "reader", "runner", "size", "started", "task", "whole", "writer",
-    )  # fmt: skip
+    # What most requests never set stands on the class.
+    size = 0
+    whole = False  # the body is all here
+    started = answered = left = cancelled = False  # the answer's head, its end; the client
+    reader: "asyncio.Future[None] | None" = None
+    writer: "asyncio.Future[None] | None" = None
+    runner: "asyncio.Task[None] | None" = None
+    task: "asyncio.Task[None] | None" = None
+    path = query = ""
+    client: tuple[str, int] | None = None
+    _chunked = _silent = False
 
     def __init__(self, line: Line, method: str, *, keep: bool, old: bool, expects: bool) -> None:
         self._line, self.method = line, method
-        self.path = self.query = ""
         self.headers: Headers = []
-        self.client: tuple[str, int] | None = None
         self.keep, self.last = keep, not keep  # whether another may follow; whether the client wants none
         self.old, self.expects = old, expects  # HTTP/1.0; holds its body back for a "100 Continue"
         self.pieces: list[bytes] = []  # of the body, not asked for yet
-        self.size = 0
-        self.whole = False  # the body is all here
-        self.started = self.answered = self.left = False  # the answer's head, its end; the client
-        self.reader: asyncio.Future[None] | None = None
-        self.writer: asyncio.Future[None] | None = None
-        self.runner: asyncio.Task[None] | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.cancelled = False
-        self._chunked = self._silent = False
 
     # The request.
 
     async def body(self, limit: int) -> bytes:
         """Read the whole body: see `Exchange`."""
+        if self.whole and len(self.pieces) == 1 and self.size <= limit and not (self.left or self.answered):
+            return self._take()  # nearly always: it came in one piece with its head
         parts: list[bytes] = []
         size = 0
         while True:
@@ -139,9 +137,7 @@ class HttpExchange:
             if self.left or self.answered:
                 raise ClientGoneError
             if self.pieces:
-                piece = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
-                self.pieces.clear()
-                self.size = 0
+                piece = self._take()
                 if not self.whole:
                     self._line.taken(self)
                 return piece
@@ -154,6 +150,12 @@ class HttpExchange:
                 raise RuntimeError("two tasks read one request")
             self.reader = asyncio.get_running_loop().create_future()
             await self.reader
+
+    def _take(self) -> bytes:
+        piece = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+        self.pieces.clear()
+        self.size = 0
+        return piece
 
     # The answer.
 

@@ -58,7 +58,8 @@ class Series:
             self.cost_unknown += 1
         self.cost_nanos += outcome.cost_nanos or 0
         if entry.saved:
-            self.saved.update(entry.saved)
+            for lever, nanos in entry.saved.items():
+                self.saved[lever] += nanos
         busy_ns = 0
         attempts = outcome.attempts
         if len(attempts) == 1 and attempts[0].status == "ok":  # nearly always, and of the series' own target
@@ -75,7 +76,7 @@ class Series:
             self.ttft_counts[bisect_left(_BOUNDS_NS, timing.ttft_ns)] += 1
             self.total_ns += timing.total_ns
             self.total_counts[bisect_left(_BOUNDS_NS, timing.total_ns)] += 1
-            added_ns = max(0, timing.total_ns - busy_ns)
+            added_ns = timing.total_ns - busy_ns if timing.total_ns > busy_ns else 0
             self.added_ns += added_ns
             self.added_counts[bisect_left(_BOUNDS_NS, added_ns)] += 1
 

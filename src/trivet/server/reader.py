@@ -27,6 +27,9 @@ MAX_URL_BYTES = 8_192
 METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 """RFC 9110's and PATCH, without CONNECT and TRACE: this is no tunnel and no echo. llhttp knows 30 more, RTSP's too."""
 
+_HASH = ord("#")
+"""As a number: bytes in bytes are looked for by way of an exception, which costs eight times as much (CPython 3.11)."""
+
 _NOTED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 """What says where a request ends, and for whom it is."""
 
@@ -176,8 +179,9 @@ class Reader:
 
     def _flaw(self, method: bytes, version: str) -> BadHttpError | None:
         """Say what is wrong with a head that llhttp has let through; put a URL with a host into its plain form."""
-        if len(self._url) > MAX_URL_BYTES or self._barren > MAX_HEAD_BYTES:
-            return _too_large(self._url)
+        url = self._url
+        if len(url) > MAX_URL_BYTES or self._barren > MAX_HEAD_BYTES:
+            return _too_large(url)
         if len(self._headers) > MAX_HEADERS:
             return BadHttpError(431, f"There are {len(self._headers)} headers. Send at most {MAX_HEADERS}.")
         if version not in ("1.1", "1.0"):
@@ -188,9 +192,9 @@ class Reader:
             return BadHttpError(400, f"There are {self._hosts} Host headers. Send one.")
         if self._coding and (self._coding != b"chunked" or version == "1.0"):
             return BadHttpError(400, "The only transfer-encoding here is `chunked`, and that with HTTP/1.1.")
-        if not self._url.startswith(b"/") and not self._plain_url():
+        if url[:1] != b"/" and not self._plain_url():
             return BadHttpError(400, f"{self._url[:200]!r} is no path.")
-        if b"#" in self._url:
+        if _HASH in self._url:
             return BadHttpError(400, "A path ends before its `#`.")
         return None
 

@@ -37,12 +37,16 @@ def head(tally: Tally) -> bytes:
 def _timing(tally: Tally) -> str:
     """Write `Server-Timing` (W3C): milliseconds of each phase that was reached."""
     auth_ns, cache_ns, look_ns = tally.auth_ns, tally.cache_ns, tally.look_ns
-    cache = (cache_ns - auth_ns) / 1e6 if cache_ns else 0.0
-    route = (look_ns - (cache_ns or auth_ns)) / 1e6 if look_ns else 0.0
+    cache_ms = _ms(cache_ns - auth_ns) if cache_ns else "0"
+    route_ms = _ms(look_ns - (cache_ns or auth_ns)) if look_ns else "0"
     return (
-        f"auth;dur={auth_ns / 1e6:.3f}, cache;dur={cache:.3f}, route;dur={route:.3f}, queue;dur=0, "
-        f"connect;dur={tally.connect_ns / 1e6:.3f}, ttft;dur={tally.ttft_ns / 1e6:.3f}"
+        f"auth;dur={_ms(auth_ns)}, cache;dur={cache_ms}, route;dur={route_ms}, queue;dur=0, "
+        f"connect;dur={_ms(tally.connect_ns)}, ttft;dur={_ms(tally.ttft_ns)}"
     )
+
+
+def _ms(ns: int) -> str:
+    return f"{ns / 1e6:.3f}" if ns else "0"  # writing a fraction costs half a microsecond, and half of them are 0
 
 
 def reported(tally: Tally, data: bytes) -> bytes:

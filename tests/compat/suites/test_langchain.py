@@ -1,4 +1,4 @@
-"""LangChain's own standard tests of chat models, with `ChatOpenAI` unchanged.
+"""LangChain's own standard tests of chat models and embeddings, with `ChatOpenAI` and `OpenAIEmbeddings` unchanged.
 
 The suite's tests of images, sound and PDF fetch their files from the internet, so they are left out; images of our own
 stand in for them below.
@@ -7,12 +7,14 @@ stand in for them below.
 import os
 from typing import Any
 
+import openai
 import pytest
+from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
-from langchain_tests.integration_tests import ChatModelIntegrationTests
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from langchain_tests.integration_tests import ChatModelIntegrationTests, EmbeddingsIntegrationTests
 
 from conftest import Gateway
 
@@ -43,6 +45,47 @@ class TestChatOpenAI(ChatModelIntegrationTests):
     @property
     def model_override_value(self) -> str:
         return "scripted-1"  # the target, which answers under this name; its policy answers under it too
+
+
+def embedder(**more: Any) -> dict[str, Any]:
+    names = ("COMPAT_BASE_URL", "COMPAT_API_KEY", "COMPAT_EMBEDDER")
+    url, key, model = (os.environ[name] for name in names)
+    # Else it sends tokens of OpenAI's vocabulary in place of the text.
+    return {"base_url": url, "api_key": key, "model": model, "check_embedding_ctx_length": False, **more}
+
+
+needs_embedder = pytest.mark.skipif(not os.environ["COMPAT_EMBEDDER"], reason="the scripted model has none")
+
+
+@needs_embedder
+class TestOpenAIEmbeddings(EmbeddingsIntegrationTests):
+    """Every test is LangChain's."""
+
+    @property
+    def embeddings_class(self) -> type[Embeddings]:
+        return OpenAIEmbeddings
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return embedder()
+
+
+@needs_embedder
+def test_likeness_is_in_the_vectors_and_fewer_dimensions_can_be_had() -> None:
+    texts = ["How do I reset my password?", "I forgot my password.", "What is the capital of France?"]
+    for made, width in ((OpenAIEmbeddings(**embedder()), 256), (OpenAIEmbeddings(**embedder(dimensions=64)), 64)):
+        a, b, c = made.embed_documents(texts)
+        assert len(a) == width
+        assert sum(x * y for x, y in zip(a, b, strict=True)) > sum(x * y for x, y in zip(a, c, strict=True)) + 0.1
+
+
+@needs_embedder
+def test_tokens_in_place_of_text_are_refused_in_words_that_help() -> None:
+    # As it does by default, where it knows the model's name and can fetch its vocabulary.
+    asked = OpenAIEmbeddings(**embedder())
+    with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False") as refused:
+        asked.client.create(input=[[1, 2, 3]], model=asked.model)
+    assert refused.value.code == "unsupported_by_target"
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
-"""LlamaIndex's `OpenAILike`: chat, stream, tools, an agent's step, and structured answers."""
+"""LlamaIndex's `OpenAILike`: chat, stream, tools, an agent's step, structured answers; and an index over embeddings."""
 
 import asyncio
 from typing import Literal
 
 import pytest
+from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
+from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 from llama_index.llms.openai_like import OpenAILike
 from pydantic import BaseModel
 
@@ -99,3 +101,33 @@ def test_a_structured_answer_streams_until_it_is_whole(llm: OpenAILike) -> None:
 def test_an_image_reaches_the_model(llm: OpenAILike) -> None:
     said = ChatMessage(blocks=[TextBlock(text="look"), ImageBlock(image=PIXEL, image_mimetype="image/png")])
     assert llm.chat([said]).message.content == "You said: look I see 1 image."
+
+
+@pytest.fixture
+def embedding(gateway: Gateway) -> OpenAILikeEmbedding:
+    if not gateway.embedder:
+        pytest.skip("the scripted model makes no embeddings")
+    return OpenAILikeEmbedding(
+        model_name=gateway.embedder, api_base=gateway.url, api_key=gateway.key, embed_batch_size=3, max_retries=0
+    )
+
+
+def test_an_index_finds_the_text_that_a_question_is_about(embedding: OpenAILikeEmbedding) -> None:
+    texts = [
+        "To reset a forgotten password, follow the link in the mail.",
+        "The capital of France is Paris.",
+        "Parcels are delivered within three days.",
+        "A refund is paid to the card that was used.",
+    ]
+    index = VectorStoreIndex.from_documents([Document(text=text) for text in texts], embed_model=embedding)
+    for question, text in [("How do I change my password?", texts[0]), ("When will my parcel be delivered?", texts[2])]:
+        (found,) = index.as_retriever(similarity_top_k=1).retrieve(question)
+        assert found.text == text
+
+
+def test_asynchronous_embeddings_are_the_same(embedding: OpenAILikeEmbedding) -> None:
+    async def ask() -> list[list[float]]:
+        return await embedding.aget_text_embedding_batch(["one text", "another"])
+
+    assert asyncio.run(ask()) == embedding.get_text_embedding_batch(["one text", "another"])
+    assert embedding.similarity(*asyncio.run(ask())) < 0.99
