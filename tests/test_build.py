@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trivet.build import SystemClock, SystemRandom, kit, stages
+from trivet.build import Builder, SystemClock, SystemRandom, kit, stages
 from trivet.config import Settings, parse
 from trivet.errors import ConfigError, LedgerError
 from trivet.ledger.sqlite import SqliteStore
@@ -87,3 +87,33 @@ def test_what_was_opened_is_closed_where_a_later_stage_cannot_be_built(tmp_path:
 
     asyncio.run(main())
     assert list((tmp_path / "ledger" / "journal").glob("*.log")) == []
+
+
+EMBEDDER = '[targets.e]\nprovider = "embedder"\nmodel = "builtin"\n'
+
+
+def test_an_embedder_is_loaded_once_for_all_targets_and_stays_through_a_reload(tmp_path: Path) -> None:
+    async def main() -> None:
+        builder = Builder(kit(Settings(), {"TRIVET_HOME": str(tmp_path)}, tell=print))
+        first = (await builder.build(parse(EMBEDDER, source="t"))).providers["e"]
+        while first.ready():  # noqa: ASYNC110  # its state is words, as people see them
+            await asyncio.sleep(0.01)
+        second = (await builder.build(parse(EMBEDDER.replace("targets.e", "targets.f"), source="t"))).providers["f"]
+        assert second.ready() == ""
+        await builder.let_go()
+        assert (first.ready(), second.ready()) == ("closed", "")
+        await builder.aclose()
+        assert second.ready() == "closed"
+
+    asyncio.run(main())
+
+
+def test_other_threads_for_the_embedder_take_a_restart(tmp_path: Path) -> None:
+    async def main() -> None:
+        builder = Builder(kit(Settings(), {"TRIVET_HOME": str(tmp_path)}, tell=print))
+        await builder.build(parse(EMBEDDER, source="t"))
+        with pytest.raises(ConfigError, match=r"`embedder\.threads` is another: that takes a restart"):
+            await builder.build(parse(EMBEDDER + "[embedder]\nthreads = 2\n", source="t"))
+        await builder.aclose()
+
+    asyncio.run(main())

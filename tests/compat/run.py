@@ -85,7 +85,9 @@ CLIENTS = {
     for client in (
         Client("openai", ("openai",)),
         Client("langchain", ("langchain-openai", "langchain-tests"), SESSION_LOOP),
-        Client("llamaindex", ("llama-index-llms-openai-like", "llama-index-core")),
+        Client(
+            "llamaindex", ("llama-index-llms-openai-like", "llama-index-embeddings-openai-like", "llama-index-core")
+        ),
         Client("pydantic-ai", ("pydantic-ai-slim",)),
         Client("instructor", ("instructor",)),
         Client("llm", ("llm",)),

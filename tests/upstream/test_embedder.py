@@ -150,6 +150,7 @@ async def test_one_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("not a folder")
     provider = build(TargetSettings(provider="embedder", model="minilm", name="e"), kit(tmp_path))
     error = await refusal(provider, asked())
-    assert (error.status, error.spent) == (503, False)
+    assert (error.status, error.code, error.spent) == (503, "embedder_unavailable", False)
+    assert error.retry_after_s
     assert "cannot be used" in str(error)
     await provider.aclose()

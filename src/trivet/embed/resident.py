@@ -33,7 +33,7 @@ class Model(NamedTuple):
     load: Callable[[Tell], Encoder]
     """In a thread: make the encoder, saying how far it is; what `Tell` raises ends it.
 
-    Raises WeightsError, EmbedderError or OSError.
+    Raises WeightsError, EmbedderError, OSError or ImportError.
     """
     min_width: int = 0
     """0: its vectors cannot be cut short."""
@@ -72,7 +72,7 @@ class Resident:
             encoder = await asyncio.to_thread(self._model.load, tell)
             self._batches = Batches(encoder, name=kind)
             self._encoder, self._state = encoder, ""
-        except (WeightsError, EmbedderError, OSError) as error:
+        except (WeightsError, EmbedderError, OSError, ImportError) as error:  # the last: a library that lacks another
             self._state, self._failed_ns = f"failed: {error}", self._kit.clock.mono_ns()
             if not self._closed:
                 self._kit.tell(f"embedder {kind}: {self._state}")

@@ -137,7 +137,8 @@ class Embedding:
 
     def _translated(self, error: EmbedderError) -> UpstreamError:
         words = f"Target {self._name!r}: {error}"
-        if error.retry_after_s is not None and self.ready():
+        state = self.ready()
+        if error.retry_after_s is not None and state and not state.startswith("failed"):
             return NotReadyError(words, retry_after_s=error.retry_after_s)
         return UpstreamError(words, status=503, code=error.code, spent=False, retry_after_s=error.retry_after_s)
 
