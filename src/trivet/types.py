@@ -60,7 +60,7 @@ class Controls(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
     cache: CacheWord = "auto"
     namespace: str = ""
-    tags: tuple[str, ...] = ()
+    cache_tags: tuple[str, ...] = ()
     """Under which the answer can be taken off again."""
     baseline: str = ""
     report: bool | None = None

@@ -9,7 +9,7 @@ import pytest
 
 from tests.edge_kit import get, raw
 from trivet.errors import BadRequestError
-from trivet.server.openapi import document
+from trivet.server.openapi import Described, document
 from trivet.testing.house import house
 from trivet.types import Controls, Kind, Labels
 from trivet.wire.request import read_request
@@ -66,7 +66,7 @@ async def test_it_describes_every_route_and_nothing_else() -> None:
     ],
 )  # fmt: skip
 def test_the_bodies_that_it_describes_are_those_that_are_read(kind: Kind, required: set[str], more: set[str]) -> None:
-    told = document([("POST", "/x", "X.", True, kind)])
+    told = document([Described("POST", "/x", "X.", True, kind, None)])
     ref = told["paths"]["/x"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     schema = pointed(told, ref)
     assert set(schema["required"]) == required
@@ -78,7 +78,8 @@ def test_the_bodies_that_it_describes_are_those_that_are_read(kind: Kind, requir
 
 
 def test_the_controls_that_it_describes_are_those_that_are_taken() -> None:
-    told = document([("POST", "/x", "X.", True, "chat")])["components"]["schemas"]["ChatBody"]["properties"]["trivet"]
+    told = document([Described("POST", "/x", "X.", True, "chat", None)])
+    told = told["components"]["schemas"]["ChatBody"]["properties"]["trivet"]
     known = {*Labels.__struct_fields__, *(name.removesuffix("_ms") for name in Controls.__struct_fields__)}
     assert set(told["properties"]) == known
     assert told["additionalProperties"] is False

@@ -162,3 +162,19 @@ def test_what_is_no_utf_8_is_refused_wherever_it_stands(place: bytes, text: byte
 def test_options_of_a_stream_with_a_name_that_is_no_text_are_refused(name: bytes) -> None:
     with pytest.raises(BadRequestError, match="not JSON"):
         read(b'{"model":"a","messages":[],"stream":true,"stream_options":{"%b":1}}' % name)
+
+
+@pytest.mark.parametrize(
+    ("words", "tags"),
+    [("a", ("a",)), (" a , b,a,", ("a", "b")), ("", ()), (",".join("abcdefghijklmnop"), tuple("abcdefghijklmnop"))],
+)
+def test_tags_have_commas_between_them(words: str, tags: tuple[str, ...]) -> None:
+    headers = [(b"x-trivet-cache-tags", words.encode())]
+    request = read_request(b'{"model":"m","messages":[]}', headers, id="r", tenant="t", key_id="", at_ns=0)
+    assert request.controls.cache_tags == tags
+
+
+def test_more_tags_than_an_answer_may_have_are_refused() -> None:
+    headers = [(b"x-trivet-cache-tags", b",".join(b"%d" % i for i in range(17)))]
+    with pytest.raises(BadRequestError, match="has 17 tags; an answer may have 16"):
+        read_request(b'{"model":"m","messages":[]}', headers, id="r", tenant="t", key_id="", at_ns=0)

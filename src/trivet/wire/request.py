@@ -212,7 +212,7 @@ def _controls(words: dict[str, str]) -> tuple[Labels, Controls]:
     controls = Controls(
         cache=_CACHE_WORDS[cache],
         namespace=given.pop("namespace", ""),
-        tags=_tags(given.pop("cache-tags", "")),
+        cache_tags=_tags(given.pop("cache-tags", "")),
         baseline=given.pop("baseline", ""),
         report=None if report is None else report == "on",
         deadline_ms=_deadline_ms(given.pop("deadline", None)),

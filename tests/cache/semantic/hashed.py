@@ -16,7 +16,7 @@ WIDTH = 4096
 class Hashed:
     """The embedder, and ways in which it can fail."""
 
-    name, digest, width, max_tokens = "hashed", "hashed-1", WIDTH, 64
+    name, digest, width, min_width, max_tokens = "hashed", "hashed-1", WIDTH, WIDTH, 64
 
     def __init__(self) -> None:
         self.fails = self.hangs = self.unready = ""

@@ -273,7 +273,7 @@ class Tiers:
             target=outcome.target,
             kept_ns=now_ns,
             expires_ns=now_ns + int(policy.cache.ttl_s * 1e9),
-            tags=request.controls.tags,
+            tags=request.controls.cache_tags,
             worth=baseline or outcome.cost_nanos or Nanos(0),
         )
         if not self._shelf.add(answer, vector):
