@@ -90,7 +90,7 @@ async def test_a_question_like_one_before_is_answered_whole_and_streamed_also_af
             await child.process.wait()
         async with serving(tmp_path, config) as child:
             async with asyncio.timeout(20):
-                while not (await ask(child, LIKE))[1].startswith("hit"):
+                while not (await ask(child, LIKE))[1].startswith("hit"):  # noqa: ASYNC110  # another process does it
                     await asyncio.sleep(0.05)
             assert (await ask(child, ASKED))[1].startswith("hit; kind=exact")
     every = entries(tmp_path / "home" / "ledger", since_ns=0, until_ns=2**62, limit=100, tell=print)
