@@ -170,7 +170,8 @@ REFUSED = {
         "trivet.toml:7: policies.p.cache.max_error: 0 is not a number above 0, at most 0.5."
     ),
     POLICY + "[policies.p.cache]\nmode = 'likely'\n": (
-        'trivet.toml:7: policies.p.cache.mode: "likely" is not "off", "exact", "static", "vcache", "verified" or "shadow".'
+        'trivet.toml:7: policies.p.cache.mode: "likely" is not "off", "exact", "static", "vcache", "verified" or '
+        '"shadow".'
     ),
     POLICY + "route = 'learned'\n": (
         'trivet.toml:6: policies.p.route: "learned": This version of Trivet does not have it yet. '

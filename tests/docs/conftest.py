@@ -32,7 +32,7 @@ price    = {{ input = "$1", output = "$2" }}
 [policies.support]
 pool     = ["small", "large"]
 [policies.support.cache]
-mode     = "static"
+mode     = "verified"
 
 [policies.auto]
 pool     = ["small", "large"]

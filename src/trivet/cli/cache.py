@@ -16,6 +16,7 @@ from trivet.cache.semantic import contents
 from trivet.cache.semantic.shelf import Answer
 from trivet.cache.semantic.tier import place
 from trivet.cli.text import clean, clock, dollars, table
+from trivet.cli.trial import evaluate, tune
 from trivet.config import home, load, seconds
 from trivet.errors import ConfigError
 from trivet.ledger import report
@@ -34,6 +35,10 @@ def command() -> None:
       trivet cache stats
       trivet cache invalidate --tag prices --dry-run
     """
+
+
+command.add_command(evaluate)
+command.add_command(tune)
 
 
 @command.command("stats")

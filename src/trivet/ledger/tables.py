@@ -13,9 +13,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct
-
 import msgspec
+from msgspec import Struct
 
 from trivet.errors import LedgerError
 from trivet.types import Entry

@@ -1,8 +1,8 @@
 """What a decider sees and says: the nouns between the semantic tier and whoever decides.
 
 Not here: finding the neighbours (`index.py`), deciding (`static.py`, `vcache.py`, `verified.py`).
-Invariant: a decider never sees an answer, a tenant or a vector, only texts, cosines and verdicts; so what it has learned
-holds nothing that one tenant could read of another.
+Invariant: a decider never sees an answer, a tenant or a vector, only texts, cosines and verdicts; so what it has
+learned holds nothing that one tenant could read of another.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,9 @@ class Kept(Struct, kw_only=True, gc=False):
 
     text: str
     """The question: what was embedded."""
+    context: str = ""
+    """What the user said in the turns before, where it is not word by word what is compared with; what was replied to
+    it is the same in all that is compared. "": there were no turns before."""
     group: int
     """Kept questions whose answers were judged the same have the same number, within one partition."""
     group_size: int = 1
@@ -35,6 +38,8 @@ class Near(NamedTuple):
     kept: Kept
     cosine: float
     """In [-1, 1]."""
+    context_cosine: float = 1.0
+    """Of the contexts, where they differ."""
 
 
 class Look(NamedTuple):
@@ -42,6 +47,8 @@ class Look(NamedTuple):
 
     text: str
     near: Sequence[Near]
+    context: str = ""
+    """As in `Kept`."""
 
 
 NEIGHBOURS = 8
@@ -92,7 +99,8 @@ class Decider(Protocol):
         ...
 
     def report(self) -> dict[str, float]:
-        """Say how it stands, for `/metrics` and `trivet cache stats`: measured error, its interval, threshold, counts."""
+        """Say how it stands, for `/metrics` and `trivet cache stats`: measured error, its interval, threshold,
+        counts."""
         ...
 
     def save(self) -> bytes:

@@ -1,0 +1,35 @@
+"""A threshold serves what reaches it, and learns nothing."""
+
+import pytest
+
+from trivet.cache.semantic.look import Kept, Look, Near
+from trivet.cache.semantic.static import Static
+
+
+def look(*cosines: float) -> Look:
+    return Look("asked", [Near(Kept(text="kept", group=i), c) for i, c in enumerate(cosines)])
+
+
+def test_the_nearest_is_served_from_the_threshold_on() -> None:
+    static = Static(0.9)
+    assert static.decide(look(0.9, 0.8)).serve
+    assert static.decide(look(0.9, 0.8)).chosen == 0
+    assert not static.decide(look(0.8999)).serve
+    assert static.decide(look()).chosen == -1
+
+
+def test_verdicts_are_counted_and_change_nothing() -> None:
+    static = Static(0.9)
+    for _ in range(50):
+        verdict = static.decide(look(0.95))
+        static.learn(look(0.95), verdict, same=False, audited=True)
+    assert static.decide(look(0.95)).serve
+    assert static.report()["audits_wrong"] == 50
+    static.restore(static.save())
+    with pytest.raises(ValueError, match="another decider"):
+        static.restore(b'{"vcache":1}')
+
+
+def test_a_threshold_that_is_no_cosine_is_refused() -> None:
+    with pytest.raises(ValueError, match="from -1 to 1"):
+        Static(1.1)
