@@ -73,7 +73,8 @@ async def feedback(exchange: Exchange, stages: Stages, tenant: str) -> None:
     # This process may have been started since, or another one of the gateway's may have served it: the ledger knows.
     if not cache.wrong(tenant, said.id) and not await _wrong_by_ledger(cache, stages, tenant, said.id):
         raise UnknownHitError(
-            f"No hit of {said.id[:80]!r} is known here: it was no hit, was another tenant's, or its answer is not kept any more."
+            f"No hit of {said.id[:80]!r} is known here: it was no hit, was another tenant's, or its answer is not kept "
+            "any more."
         )
     await send_json(exchange, 200, {"id": said.id, "object": "trivet.feedback", "purged": True})
 

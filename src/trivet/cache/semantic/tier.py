@@ -2,8 +2,8 @@
 
 Not here: what is near (`shelf.py`), whether it may be served (a decider), what is on the disk (`file.py`).
 Invariants: only questions of one scope (`cache/key.py`) are compared, so no tenant, model, system prompt or context
-meets another's; whatever fails here (the embedder, the disk, a judge) is a miss and a count of `troubles`, never an error of
-the request; an answer is found as soon as it is kept, and by nothing once it is taken off.
+meets another's; whatever fails here (the embedder, the disk, a judge) is a miss and a count of `troubles`, never an
+error of the request; an answer is found as soon as it is kept, and by nothing once it is taken off.
 """
 
 import asyncio
