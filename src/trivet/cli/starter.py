@@ -42,7 +42,9 @@ _POLICIES: Final = """\
 """
 
 _CACHE: Final = """\
-mode = "exact"           # the same request again is answered from memory; "off" asks each time
+mode = "exact"           # the same request again; "verified" also questions that are alike; "off" asks each time
+#max_error = 0.01         # of "verified": at most this share of all answers are wrong hits
+#threshold = 0.93         # of "static": serves from this cosine on
 #ttl = "24h"              # how long an answer may be served
 #partition = ["customer"] # customer, feature, agent: labels of the request that keep answers apart
 #max_temperature = 1.0    # requests with a higher one are not cached; 0 is strict
@@ -65,9 +67,9 @@ _REST: Final = """\
 #durability = "process"    # "power": each answer waits for the disk, and survives a power cut too
 #path = "/var/lib/trivet"  # a folder; below TRIVET_HOME if not set
 
-# ---- The cache: one for all policies, in memory. ----
+# ---- The cache: one for all policies. ----
 [cache]
-#kind = "exact"
+#kind = "tiers"
 #max_entries = 100_000
 #max_bytes = 268_435_456
 
