@@ -15,7 +15,6 @@ ROOMS = ("pipeline.py", "cache", "routing", "ledger", "upstream", "server", "wir
 
 TESTED_ELSEWHERE: Mapping[str, str] = {
     "__main__.py": "tests/e2e/test_kill.py",  # every child there is started by `python -m trivet`
-    "cache/semantic/look.py": "tests/cache/semantic/test_tier.py",  # nouns, seen where they are passed on
     "config/conflicts.py": "tests/config/test_load.py",  # what is refused is seen where a file is read
     "config/misfits.py": "tests/config/test_load.py",
     "config/places.py": "tests/config/test_load.py",
