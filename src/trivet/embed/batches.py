@@ -132,7 +132,10 @@ class Batches:
             asked.tell(EmbedderError(f"The embedder {self._name} was closed."))
         thread, self._thread = self._thread, None
         if thread is not None:
-            await asyncio.to_thread(thread.join)
+            try:
+                await asyncio.to_thread(thread.join)
+            except RuntimeError:  # the interpreter is ending and starts no threads any more (`trivet.openai()` at exit)
+                thread.join()
 
     # In the thread.
 

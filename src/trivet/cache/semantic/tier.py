@@ -447,7 +447,10 @@ class Tiers:
             for name, (_, decider) in self._deciders.items():
                 self._file.learn(name, decider.name, decider.save)
             self._file.save()
-            await asyncio.to_thread(self._file.close)
+            try:
+                await asyncio.to_thread(self._file.close)
+            except RuntimeError:  # the interpreter is ending and starts no threads any more (`trivet.openai()` at exit)
+                self._file.close()
         if self._embedder is not None:
             await self._embedder.aclose()
             self._embedder = None
