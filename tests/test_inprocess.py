@@ -215,6 +215,10 @@ def test_a_file_that_cannot_be_read_is_an_error_where_the_client_is_made(tmp_pat
         trivet.openai(path)
 
 
+BUILTIN = """
+[embedder]
+kind = "builtin"
+"""
 PROGRAM = """
 import sys, trivet
 client = trivet.openai(sys.argv[1])
@@ -223,9 +227,14 @@ print(answer.choices[0].message.content)
 """
 
 
-def test_a_program_that_never_closes_ends_by_itself_with_its_entries_kept(tmp_path: Path, home: Path) -> None:
+@pytest.mark.parametrize("mode", ["exact", "verified"])
+def test_a_program_that_never_closes_ends_by_itself_with_its_entries_kept(
+    tmp_path: Path, home: Path, mode: str
+) -> None:
     with Elsewhere(Upstream("Hel", "lo")) as upstream:
-        argv = [sys.executable, "-c", PROGRAM, str(configured(tmp_path, upstream))]
+        path = configured(tmp_path, upstream)
+        path.write_text(path.read_text().replace('mode = "exact"', f'mode = "{mode}"') + BUILTIN)
+        argv = [sys.executable, "-c", PROGRAM, str(path)]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
         assert (done.stdout, done.returncode) == ("Hello\n", 0), done.stderr
         assert done.stderr == ""
