@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from tools.cases import cases
+from tools.cases import Case, cases
 
 from trivet.build import SystemClock
 from trivet.cache.semantic.fitting import Stream, fit
@@ -44,6 +44,11 @@ def material(folder: Path, kind: str, names: Sequence[str] = NAMES) -> tuple[lis
         rng.shuffle(rows)
     vectors = embed([q.text for rows in questions.values() for q in rows], kind)
     streams = [stream_of(rows, vectors) for rows in questions.values()]
+    return streams, pairs_of(ours, vectors, rng), vectors
+
+
+def pairs_of(ours: Sequence[Case], vectors: Embedded, rng: random.Random) -> Pairs:
+    """Give the pairs of each family: all that ask for the same, and some of the others."""
     pairs: Pairs = []
     for i, one in enumerate(ours):
         for other in ours[:i]:
@@ -51,7 +56,7 @@ def material(folder: Path, kind: str, names: Sequence[str] = NAMES) -> tuple[lis
             if one.family == other.family and (same or rng.random() < APART):
                 cosine = float(vectors.vectors[vectors.rows[one.text]] @ vectors.vectors[vectors.rows[other.text]])
                 pairs.append((one.text, other.text, cosine, same))
-    return streams, pairs, vectors
+    return pairs
 
 
 def stream_of(questions: Sequence[Labelled], vectors: Embedded) -> Stream:
