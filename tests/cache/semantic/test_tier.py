@@ -198,6 +198,16 @@ async def test_a_question_longer_than_the_embedder_reads_is_compared_exactly(cel
     assert (await cell.asked(long)).hit is not None
 
 
+async def test_five_megabytes_are_compared_exactly_and_no_embedder_is_asked(cell: Cell) -> None:
+    huge = "why? " * 1_000_000
+    await cell.asked(huge, says="a")
+    hit = (await cell.asked(huge)).hit
+    assert hit is not None
+    assert hit.kind == "exact"
+    assert cell.embedder.asked == []
+    assert (await cell.asked(f"{huge} not")).hit is None
+
+
 async def test_fresh_answers_teach_and_those_that_say_the_same_form_a_group(cell: Cell) -> None:
     await cell.asked(WHAT, says="it is mount everest")
     await cell.asked("say what the tallest mountain is", says="it is mount everest")

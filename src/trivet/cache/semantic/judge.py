@@ -23,6 +23,9 @@ _PIECE = 600
 MAX_PIECES = 16
 """Of one answer that are compared: ten thousand characters."""
 
+MAX_BYTES = 200_000
+"""Of an answer that is judged: reading one takes a millisecond of the event loop, and longer ones say many things."""
+
 _decode = msgspec.json.Decoder().decode
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
@@ -33,6 +36,8 @@ async def same(fresh: bytes, kept: bytes, embedder: Embedder) -> bool | None:
     Tool calls and JSON are compared as values, prose by likeness, and prose with other numbers in it is another answer.
     Raises EmbedderError.
     """
+    if max(len(fresh), len(kept)) > MAX_BYTES:
+        return None
     one, other = _said(fresh), _said(kept)
     if one is None or other is None:
         return None
@@ -53,15 +58,16 @@ async def same(fresh: bytes, kept: bytes, embedder: Embedder) -> bool | None:
 
 def _pieces(text: str) -> list[str]:
     """Cut a text between words into pieces of about a size."""
-    pieces, words = [], text.split(" ")
-    while words:
-        piece = [words.pop(0)[:_PIECE]]
-        size = len(piece[0])
-        while words and size + len(words[0]) < _PIECE:
-            piece.append(words.pop(0))
-            size += len(piece[-1]) + 1
-        pieces.append(" ".join(piece))
-    return pieces[:MAX_PIECES]
+    pieces: list[str] = []
+    words: list[str] = []
+    size = 0
+    for word in text[: MAX_PIECES * _PIECE].split(" "):
+        if words and size + len(word) > _PIECE:
+            pieces.append(" ".join(words))
+            words, size = [], 0
+        words.append(word[:_PIECE])
+        size += len(words[-1]) + 1
+    return [*pieces, " ".join(words)]
 
 
 def _said(body: bytes) -> Any:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 EMBED_WITHIN_S = 1.0
 """A look that takes longer is given up: the model would have begun to answer by then."""
 
+MAX_CHARACTERS = 50_000
+"""Of a question that is compared by meaning: more than embedders read (8,192 tokens), and not worth cutting up."""
+
 MAX_LEARNING = 64
 """Fresh answers that are being compared at once; past that they are kept without a verdict, and counted."""
 
@@ -197,6 +200,8 @@ class Tiers:
 
     async def _embedded(self, embedder: Embedder, text: str) -> "NDArray[np.float32] | None":
         """Turn a question into a vector; None if that cannot be had in time, or would not stand for all of it."""
+        if len(text) > MAX_CHARACTERS:
+            return None
         if embedder.ready():
             self._trouble("not_ready", embedder.ready())
             return None
