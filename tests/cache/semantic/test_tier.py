@@ -14,10 +14,12 @@ from tests.cache.semantic.hashed import Hashed
 from trivet.cache.exact import Exact
 from trivet.cache.semantic.file import File
 from trivet.cache.semantic.look import Kept, Look, Verdict
+from trivet.cache.semantic.priors import prior
 from trivet.cache.semantic.shelf import Shelf
 from trivet.cache.semantic.static import Static
 from trivet.cache.semantic.tier import Tiers
-from trivet.seams import Cache, Clock, Found, Startable
+from trivet.cache.semantic.verified import Verified
+from trivet.seams import Cache, Clock, Embedder, Found, Startable
 from trivet.testing.cache_suite import POLICY, CacheSuite, Hands, ask, entry_of
 from trivet.types import CachePolicy, Controls, Nanos, Policy, Request
 
@@ -298,6 +300,26 @@ async def test_it_is_ready_before_the_first_request_where_a_policy_needs_it(cell
     assert cell.cache.state().deciders == {}
     await cell.cache.start([LIKE])
     assert list(cell.cache.state().deciders) == ["p"]
+
+
+async def test_what_was_learned_goes_on_when_the_rules_of_a_policy_change(cell: Cell) -> None:
+    made: list[Verified] = []
+
+    def make(rules: CachePolicy, embedder: Embedder) -> Verified:
+        made.append(Verified(prior("unknown"), rules.max_error))
+        return made[-1]
+
+    cell.cache._make = make  # our own decider, which can go on from what it saved
+    looser = replace(LIKE, cache=replace(RULES, max_error=0.05))
+    await cell.asked(WHAT, says="it is mount everest")
+    await cell.asked("what is the tallest mountain in asia", says="it is mount everest")
+    learned = made[0].report()["verdicts"]
+    await cell.cache.start([looser])
+    await cell.cache.start([LIKE])  # a request still ends by the old rules
+    await cell.cache.start([looser])
+    assert learned > 0
+    assert [one.report()["verdicts"] for one in made[1:]] == [learned] * 3
+    assert made[-1].report()["max_error"] == 0.05
 
 
 async def test_a_late_answer_is_not_served(cell: Cell) -> None:

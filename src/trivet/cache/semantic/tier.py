@@ -75,7 +75,6 @@ class Served(NamedTuple):
 
     tenant: str
     number: int
-    policy: str
 
 
 Make = Callable[[CachePolicy, Embedder], Decider]
@@ -166,7 +165,7 @@ class Tiers:
 
     def _hit(self, answer: Answer, request: Request, kind: Any, now_ns: int) -> Hit:
         self._shelf.used(answer)
-        self._served[request.id] = Served(answer.tenant, answer.number, answer.policy)
+        self._served[request.id] = Served(answer.tenant, answer.number)
         if len(self._served) > MAX_SERVED:
             self._served.popitem(last=False)
         return Hit(
@@ -186,16 +185,21 @@ class Tiers:
             if self._file is not None:
                 self._file.open(embedder.digest, loaded=self._loaded, gone=self._gone)
         assert policy.cache is not None
-        rules, decider = self._deciders.get(policy.name, (None, None))
-        if decider is None or rules != policy.cache:
-            decider = self._make(policy.cache, self._embedder)
-            self._deciders[policy.name] = policy.cache, decider
-            saved = self._file and self._file.learned(policy.name, decider.name)
-            if saved:
-                try:
-                    decider.restore(saved)
-                except ValueError as error:
-                    self._tell(f"The cache of policy {policy.name!r} begins to learn anew: {error}")
+        rules, before = self._deciders.get(policy.name, (None, None))
+        if before is not None and rules == policy.cache:
+            return self._embedder, before
+        decider = self._make(policy.cache, self._embedder)
+        self._deciders[policy.name] = policy.cache, decider
+        if before is not None and before.name == decider.name:
+            # Other rules, from a reload: what was learned goes on, also while requests still end by the old ones.
+            saved: bytes | None = before.save()
+        else:
+            saved = None if self._file is None else self._file.learned(policy.name, decider.name)
+        if saved:
+            try:
+                decider.restore(saved)
+            except ValueError as error:
+                self._tell(f"The cache of policy {policy.name!r} begins to learn anew: {error}")
         return self._embedder, decider
 
     async def _embedded(self, embedder: Embedder, text: str) -> "NDArray[np.float32] | None":
