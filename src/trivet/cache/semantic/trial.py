@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from trivet.cache.semantic.index import Index
 from trivet.cache.semantic.look import NEIGHBOURS, Decider, Kept, Look, Near
-from trivet.cache.semantic.verified import interval
 from trivet.seams import Clock, Random
 
 if TYPE_CHECKING:
@@ -281,6 +280,3 @@ def summary(result: Result) -> dict[str, float | int]:
         "audits": result.audits,
         "decision_ms_p50": times[len(times) // 2] / 1e6 if times else 0.0,
     }
-
-
-__all__ = ["Foreseen", "Labelled", "Result", "Step", "Vicinity", "interval", "replay", "summary"]
