@@ -113,3 +113,52 @@ def test_questions_share_a_scope_only_if_all_else_is_the_same(one: dict[str, Any
 
     same = typed(DEFAULTS | one) == typed(DEFAULTS | other)
     assert (scope(dict(one), "a") == scope(dict(other), "b")) is same
+
+
+TURNS = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": "who leads Apple?"},
+    {"role": "assistant", "content": "a person"},
+]
+
+
+def in_context(content: Any, *before: dict[str, Any]) -> Question:
+    request = ask(messages=[*before, {"role": "user", "content": content}])
+    found = fingerprint(request, POLICY)
+    assert found is not None
+    taken = question(request, POLICY, found.body, in_context=True)
+    assert taken is not None
+    return taken
+
+
+def test_a_question_in_context_leaves_what_the_user_said_before_out_of_its_scope() -> None:
+    one = in_context("how old is he?", *TURNS)
+    other = in_context("what is his age?", TURNS[0], {**TURNS[1], "content": "who runs Apple?"}, TURNS[2])
+    assert (one.text, one.context) == ("how old is he?", "who leads Apple?")
+    assert (other.text, other.context) == ("what is his age?", "who runs Apple?")
+    assert one.scope == other.scope
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [],
+        TURNS[1:],
+        [{**TURNS[0], "content": "be long"}, *TURNS[1:]],
+        [*TURNS[:2], {**TURNS[2], "content": "another person"}],
+        [TURNS[0], {**TURNS[1], "content": [{"type": "text", "text": "who leads Apple?"}]}, TURNS[2]],
+        [TURNS[0], {**TURNS[1], "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}, TURNS[2]],
+        [TURNS[0], {**TURNS[1], "content": " "}, TURNS[2]],
+        [TURNS[0], {**TURNS[1], "content": None}, TURNS[2]],
+        [TURNS[0], {**TURNS[1], "name": "n"}, TURNS[2]],
+        [TURNS[0], TURNS[2], TURNS[1]],
+        [*TURNS, TURNS[1]],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_replies_roles_system_prompts_and_what_is_not_plain_stay_in_the_scope(turns: list[dict[str, Any]]) -> None:
+    assert in_context("how old is he?", *turns).scope != in_context("how old is he?", *TURNS).scope
+
+
+def test_the_first_question_of_all_has_the_same_scope_in_context_or_not() -> None:
+    assert in_context("2+2?") == asked("2+2?")

@@ -81,26 +81,40 @@ class Question(NamedTuple):
     """The last words of a conversation, and all that they were said in."""
 
     scope: bytes
-    """32 bytes: the fingerprint of the request without its last words."""
+    """32 bytes: the fingerprint of the request without those words."""
     text: str
+    context: str = ""
+    """What the user said before, where that is compared by its meaning too and is not in the scope."""
 
 
-def question(request: Request, policy: Policy, body: dict[str, Any]) -> Question | None:
+def question(request: Request, policy: Policy, body: dict[str, Any], *, in_context: bool = False) -> Question | None:
     """Take the question out of a request; None where it does not end with the plain words of a user.
 
     Args:
         body: of the request's `Fingerprint`.
+        in_context: take out what the user said in the turns before as well, where that is plain words. What was
+            replied to it stays in the scope, word by word, and so do all other messages.
     """
     messages = body.get("messages")
-    if request.kind != "chat" or not isinstance(messages, list) or not messages or not isinstance(messages[-1], dict):
+    if request.kind != "chat" or not isinstance(messages, list) or not messages:
         return None
-    last: dict[str, Any] = messages[-1]
-    text = _words(last.get("content")) if last.get("role") == "user" else ""
+    text = _words(messages[-1]["content"]) if _is_said(messages[-1]) else ""
     if not text.strip():
         return None
-    shape = "text" if isinstance(last["content"], str) else len(last["content"])
-    rest = {**body, "messages": [*messages[:-1], {**last, "content": shape}]}
-    return Question(_digest(request, policy, "question", rest), text)
+    earlier = [(at, _words(m["content"])) for at, m in enumerate(messages[:-1]) if _is_said(m)] if in_context else []
+    taken = [(at, words) for at, words in earlier if words.strip()]
+    rest, shapes = list(messages), []
+    for at, _ in [*taken, (len(messages) - 1, text)]:
+        content = messages[at]["content"]
+        rest[at] = {**messages[at], "content": None}
+        # What was taken out where is told by the kind, which no request can write.
+        shapes.append(f"{at}" if isinstance(content, str) else f"{at} of {len(content)}")
+    scope = _digest(request, policy, f"question at {', '.join(shapes)}", {**body, "messages": rest})
+    return Question(scope, text, "\n".join(words for _, words in taken))
+
+
+def _is_said(message: object) -> bool:
+    return isinstance(message, dict) and message.get("role") == "user" and "content" in message
 
 
 def _words(content: object) -> str:

@@ -40,9 +40,16 @@ class Noted(Static):
         self.chance = audit
         self.verdicts: list[tuple[bool, bool]] = []
         self.exact = 0
+        self.looks: list[Look] = []
         self.fed: list[str] = []
 
+    @property
+    def near(self) -> list[tuple[float, float]]:
+        """Of the last look: the cosines of the texts and of the contexts."""
+        return [(near.cosine, near.context_cosine) for near in self.looks[-1].near]
+
     def decide(self, look: Look) -> Verdict:
+        self.looks.append(look)
         return super().decide(look)._replace(audit=self.chance, p_correct=0.9)
 
     def passed(self) -> None:
@@ -141,6 +148,57 @@ async def test_an_exact_repeat_always_hits_and_is_said_to_be_one(cell: Cell) -> 
     assert (hit.kind, hit.cosine) == ("exact", None)
     assert cell.decider.exact == 1
     assert cell.embedder.asked == [WHAT]
+
+
+def turns(before: str, text: str, *, reply: str = "one on earth") -> Request:
+    said = [("user", before), ("assistant", reply), ("user", text)]
+    return ask(messages=[{"role": role, "content": content} for role, content in said])
+
+
+async def test_where_a_decider_compares_contexts_it_hears_how_near_each_is(cell: Cell) -> None:
+    cell.decider.in_context = True
+    await cell.asked(turns("tell me about mountains", WHAT), says="everest")
+    await cell.asked(turns("tell me about mountains", WHICH))
+    assert cell.decider.near == [pytest.approx((6 / 7, 1.0), abs=1e-5)]
+    await cell.asked(turns("talk to me about mountains", WHICH))
+    assert cell.decider.near == [pytest.approx((6 / 7, 3 / 20**0.5), abs=1e-5)]
+    assert (cell.decider.looks[-1].context, cell.decider.looks[-1].near[0].kept.context) == (
+        "talk to me about mountains",
+        "tell me about mountains",
+    )
+    await cell.asked(turns("tell me about mountains", WHICH, reply="another"))
+    assert cell.decider.near == []
+
+
+async def test_where_a_decider_does_not_the_turns_before_are_the_same_word_by_word(cell: Cell) -> None:
+    await cell.asked(turns("tell me about mountains", WHAT), says="everest")
+    assert (await cell.asked(turns("tell me of mountains", WHICH))).hit is None
+    assert (await cell.asked(turns("tell me about mountains", WHICH))).hit is not None
+
+
+async def test_more_turns_than_an_embedder_reads_are_compared_word_by_word(cell: Cell) -> None:
+    cell.decider.in_context = True
+    await cell.asked(turns("long " * 70, WHAT), says="everest")
+    assert (await cell.asked(turns("long " * 70, WHICH))).hit is not None
+    assert cell.decider.looks[-1].context == ""
+    assert (await cell.asked(turns("long " * 71, WHICH))).hit is None
+
+
+async def test_contexts_are_kept_through_a_restart_and_found_by_their_last_words(tmp_path: Path) -> None:
+    one = Cell(file=tmp_path / "c")
+    one.decider.in_context = True
+    await one.asked(turns("tell me about mountains", WHAT), says="everest")
+    await one.cache.aclose()
+    two = Cell(file=tmp_path / "c")
+    two.decider.in_context = True
+    await two.cache.start([LIKE])
+    async with asyncio.timeout(10):
+        while not two.cache.state().answers:  # noqa: ASYNC110  # a thread of the file's reads it
+            await asyncio.sleep(0.01)
+    await two.asked(turns("talk to me about mountains", WHICH))
+    assert two.decider.near == [pytest.approx((6 / 7, 3 / 20**0.5), abs=1e-3)]
+    assert [f.question for f in await two.cache.invalidate("acme", like=WHICH, cosine=0.8)] == [WHAT]
+    await two.cache.aclose()
 
 
 async def test_what_was_near_and_not_served_is_told(cell: Cell) -> None:
@@ -275,7 +333,7 @@ async def test_an_embedder_in_trouble_is_a_miss_an_alarm_and_exact_repeats_still
     assert repeat.kind == "exact"
     assert (await cell.asked(WHAT)).hit is not None
     if kind:
-        assert cell.cache.troubles[kind] >= 1
+        assert cell.cache.state().troubles[kind] >= 1
         assert len(cell.told) == 1
         assert "miss for now" in cell.told[0]
 

@@ -49,6 +49,7 @@ class _Noting:
     """`Verified`, with every hit audited and every verdict noted."""
 
     keeps_same = True
+    in_context = True
 
     def __init__(self, prior: Prior) -> None:
         self._inner = Verified(prior, _TRAINING_ERROR)

@@ -56,6 +56,12 @@ class Index:
             self._numbers[place] = last
             self._places[last] = place
 
+    def row(self, number: int) -> "NDArray[np.float32]":
+        """Give the vector of a number that is there."""
+        assert self._rows is not None
+        found: NDArray[np.float32] = self._rows[self._places[number]]
+        return found
+
     def nearest(self, vector: "NDArray[np.float32]", k: int) -> list[tuple[int, float]]:
         """Give the k nearest numbers with their cosines in [-1, 1], nearest first; fewer where there are fewer.
 

@@ -77,6 +77,9 @@ class Decider(Protocol):
     name: str
     keeps_same: bool
     """Whether a question is kept too whose answer is judged the same as that of the one it was compared with."""
+    in_context: bool
+    """Whether what a user said in the turns before is compared by its meaning (`Look.context`); else only questions
+    after the same words are."""
 
     def decide(self, look: Look) -> Verdict:
         """Say what to do. Every request that came as far as the semantic tier is put before it exactly once."""

@@ -57,6 +57,8 @@ class Found(NamedTuple):
 
     answer: Answer
     cosine: float
+    context_cosine: float = 1.0
+    """Of what was said in the turns before."""
 
 
 class _Scope:
@@ -116,19 +118,18 @@ class Shelf:
             late = [f for f in found if self._fresh(f.answer, now_ns) is None]
             if late:
                 continue  # they are off now, and others come into view
-            for answer, _ in found:
-                answer.kept.group_size = where.sizes[answer.kept.group]
-            return found
+            for near in found:
+                near.answer.kept.group_size = where.sizes[near.answer.kept.group]
+            return _apart(found, vector, where.index) if found and found[0].answer.kept.context else found
         return []
 
     def all_near(self, vector: "NDArray[np.float32]") -> list[Found]:
         """Give every answer with the cosine of its question, nearest first: for people who look for one."""
-        near = [
-            pair
-            for where in self._scopes.values()
-            if where.index
-            for pair in where.index.nearest(vector, len(where.index))
-        ]
+        near = []
+        for where in self._scopes.values():
+            if where.index is not None:
+                asked = vector if where.index.width == len(vector) else _text_alone(vector)
+                near += where.index.nearest(asked, len(where.index))
         return [Found(self._answers[number], cosine) for number, cosine in sorted(near, key=lambda pair: -pair[1])]
 
     def add(self, answer: Answer, vector: "NDArray[np.float32] | None") -> bool:
@@ -246,6 +247,23 @@ class Shelf:
             del where.sizes[group]
 
 
+def _apart(found: list[Found], vector: "NDArray[np.float32]", index: Index) -> list[Found]:
+    """Tell the cosine of the texts from that of the contexts, where vectors are of both (`meaning.py`)."""
+    half = len(vector) // 2
+    told = []
+    for answer, both, _ in found:
+        of_text = min(1.0, max(-1.0, 2.0 * float(index.row(answer.number)[:half] @ vector[:half])))
+        told.append(Found(answer, of_text, min(1.0, max(-1.0, 2.0 * both - of_text))))
+    return sorted(told, key=lambda near: -near.cosine)
+
+
+def _text_alone(vector: "NDArray[np.float32]") -> "NDArray[np.float32]":
+    """Give the vector whose product with one of text and context is the cosine of the texts."""
+    import numpy as np
+
+    return np.concatenate([vector * np.float32(2.0**0.5), np.zeros_like(vector)])
+
+
 def _size(answer: Answer) -> int:
     """Give the bytes that an answer takes; text as UTF-8, which is close enough to what Python has."""
-    return len(answer.body) + len(answer.kept.text) + 4 * answer.width + _OVERHEAD_BYTES
+    return len(answer.body) + len(answer.kept.text) + len(answer.kept.context) + 4 * answer.width + _OVERHEAD_BYTES

@@ -14,6 +14,7 @@ class Static:
 
     name = "static"
     keeps_same = True
+    in_context = False
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
         if not -1.0 <= threshold <= 1.0:

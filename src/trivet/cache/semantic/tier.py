@@ -1,13 +1,13 @@
 """The cache behind its seam, all tiers: exact first, then likeness, where the policy asks for it.
 
 Not here: what is near (`shelf.py`), whether it may be served (a decider), what is on the disk (`file.py`).
-Invariants: only questions of one scope (`cache/key.py`) are compared, so no tenant, model, system prompt or context
+Invariants: only questions of one scope (`cache/key.py`) are compared, so no tenant, model, system prompt or reply
 meets another's; whatever fails here (the embedder, the disk, a judge) is a miss and a count of `troubles`, never an
 error of the request; an answer is found as soon as it is kept, and by nothing once it is taken off.
 """
 
 import asyncio
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,9 +21,11 @@ from trivet.cache.semantic import judge
 from trivet.cache.semantic.deciders import decider
 from trivet.cache.semantic.file import File, Row
 from trivet.cache.semantic.look import NEIGHBOURS, Decider, Kept, Look, Near, Verdict
+from trivet.cache.semantic.meaning import EMBED_WITHIN_S, Meant, Troubles, vector_of
 from trivet.cache.semantic.shelf import Answer, Shelf
+from trivet.cache.semantic.shelf import Found as AnswerNear
 from trivet.config import CacheSettings
-from trivet.errors import EmbedderError, UpstreamError
+from trivet.errors import UpstreamError
 from trivet.seams import CacheState, Clock, Embedder, Found, Kit, Random
 from trivet.seams import Kept as Forgotten
 from trivet.types import CachePolicy, Entry, Hit, Nanos, NearMiss, Policy, Request
@@ -32,12 +34,6 @@ from trivet.wire.chat import read_piece
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-EMBED_WITHIN_S = 1.0
-"""A look that takes longer is given up: the model would have begun to answer by then."""
-
-MAX_CHARACTERS = 50_000
-"""Of a question that is compared by meaning: more than embedders read (8,192 tokens), and not worth cutting up."""
 
 MAX_LEARNING = 64
 """Fresh answers that are being compared at once; past that they are kept without a verdict, and counted."""
@@ -53,10 +49,6 @@ SAVE_EVERY_S = 10.0
 
 TOLD = 3
 """Near misses that an Entry has."""
-
-
-TROUBLES = ("not_ready", "slow", "failed", "shape", "busy", "learning", "defect")
-"""What can go wrong: with the embedder (the first four), in comparing answers, and in our own code."""
 
 
 class _Ticket(NamedTuple):
@@ -99,6 +91,7 @@ class Tiers:
     ) -> None:
         """`embedder` lends the embedder; it is called when a policy needs one."""
         self._patience_s = patience_s
+        self._troubles = Troubles(tell)
         self._exact, self._shelf, self._file = exact, shelf, file
         shelf.gone = self.dropped
         self._lend, self._make = embedder, make
@@ -109,9 +102,6 @@ class Tiers:
         self._learning: set[asyncio.Task[None]] = set()
         self._bare: deque[int] = deque(maxlen=MAX_BARE)
         """Answers that were kept while there was no embedder to be had."""
-        self.troubles: Counter[str] = Counter(dict.fromkeys(TROUBLES, 0))
-        """By kind: what went wrong and was a miss."""
-        self._alarmed: set[str] = set()
 
     async def start(self, policies: Iterable[Policy]) -> None:
         """Have the embedder and the file opened where a policy will need them, so that no request waits for that."""
@@ -127,16 +117,15 @@ class Tiers:
         made = fingerprint(request, policy)
         if made is None:
             return Found()
-        asked = question(request, policy, made.body) if made.plain() else None
-        if asked is None:
+        if not made.plain():
             return self._exact.look(made, policy)
         try:
-            return await self._likely(request, policy, made, asked)
+            return await self._likely(request, policy, made)
         except Exception as error:  # noqa: BLE001  # whatever it is, the model can still be asked
-            self._trouble("defect", f"{type(error).__name__}: {error}")
+            self._troubles.count("defect", f"{type(error).__name__}: {error}")
             return Found()
 
-    async def _likely(self, request: Request, policy: Policy, made: Fingerprint, asked: Question) -> Found:
+    async def _likely(self, request: Request, policy: Policy, made: Fingerprint) -> Found:
         assert policy.cache is not None
         embedder, decider = await self._ready(policy)
         now_ns = self._clock.now_ns()
@@ -144,15 +133,17 @@ class Tiers:
         if known is not None:
             decider.passed()
             return Found(self._hit(known, request, "exact", now_ns))
-        vector = await self._embedded(embedder, asked.text)
-        ticket = _Ticket(made.digest, asked, vector, Look(asked.text, ()), (), None)
+        asked, vector = await self._meant(request, policy, made.body, embedder, decider)
+        if asked is None:
+            return self._exact.look(made, policy)
+        ticket = _Ticket(made.digest, asked, vector, Look(asked.text, (), asked.context), (), None)
         if vector is None:
             decider.passed()
             return Found(ticket=ticket)
         found = self._shelf.nearest(asked.scope, vector, NEIGHBOURS, now_ns=now_ns)
-        look = Look(asked.text, [Near(answer.kept, cosine) for answer, cosine in found])
+        look = Look(asked.text, [Near(one.answer.kept, one.cosine, one.context_cosine) for one in found], asked.context)
         verdict = decider.decide(look)
-        near = tuple(answer for answer, _ in found)
+        near = tuple(one.answer for one in found)
         ticket = ticket._replace(look=look, near=near, verdict=verdict)
         shadow = policy.cache.mode == "shadow"
         if not verdict.serve or shadow:
@@ -202,32 +193,26 @@ class Tiers:
                 self._tell(f"The cache of policy {policy.name!r} begins to learn anew: {error}")
         return self._embedder, decider
 
-    async def _embedded(self, embedder: Embedder, text: str) -> "NDArray[np.float32] | None":
-        """Turn a question into a vector; None if that cannot be had in time, or would not stand for all of it."""
-        if len(text) > MAX_CHARACTERS:
-            return None
-        if embedder.ready():
-            self._trouble("not_ready", embedder.ready())
-            return None
-        try:
-            async with asyncio.timeout(self._patience_s):
-                rows, _, cut = await embedder.embed([text])
-        except TimeoutError:
-            self._trouble("slow", f"the embedder took over {self._patience_s:g} s")
-            return None
-        except EmbedderError as error:
-            self._trouble("failed", str(error))
-            return None
-        if rows.shape != (1, embedder.width):
-            self._trouble("shape", f"the embedder gave {rows.shape} in place of (1, {embedder.width})")
-            return None
-        self._alarmed.clear()
-        if self._bare and len(self._learning) < MAX_LEARNING:
+    async def _meant(
+        self, request: Request, policy: Policy, body: dict[str, Any], embedder: Embedder, decider: Decider
+    ) -> "tuple[Question | None, NDArray[np.float32] | None]":
+        """Say what is asked, and its vector if it has one."""
+        asked = question(request, policy, body, in_context=decider.in_context)
+        if asked is None:
+            return None, None
+        vector, whole = await self._vector(asked, embedder)
+        if asked.context and not whole:
+            # More was said before than an embedder reads: then it is to be the same word by word.
+            asked = question(request, policy, body)
+            assert asked is not None
+            vector, _ = await self._vector(asked, embedder)
+        return asked, vector
+
+    async def _vector(self, asked: Question, embedder: Embedder) -> Meant:
+        meant = await vector_of(asked, embedder, self._troubles, patience_s=self._patience_s)
+        if meant.vector is not None and self._bare and len(self._learning) < MAX_LEARNING:
             self._aside(self._catch_up(embedder, self._bare.popleft()))
-        vector = rows[0]
-        length = float(vector @ vector)
-        # A text that was cut is like all that begin like it; one without a word has no direction (and NaN fails here).
-        return vector.astype("float32", copy=False) if not cut[0] and 0.98 < length < 1.02 else None
+        return meant
 
     # What is kept, and what it teaches.
 
@@ -239,20 +224,22 @@ class Tiers:
             return
         if not isinstance(ticket, _Ticket):
             made = fingerprint(request, policy)
-            asked = question(request, policy, made.body) if made is not None and made.plain() else None
+            asked, vector = None, None
+            if made is not None and made.plain():
+                asked, vector = await self._meant(request, policy, made.body, *await self._ready(policy))
             if made is None or asked is None:
                 await self._exact.keep(request, policy, entry, body, ticket=ticket)
                 return
-            ticket = _Ticket(made.digest, asked, None, Look(asked.text, ()), (), None)
+            ticket = _Ticket(made.digest, asked, vector, Look(asked.text, (), asked.context), (), None)
         if _refused(body):
             return
         if len(self._learning) >= MAX_LEARNING:
-            self._trouble("busy", f"{MAX_LEARNING} answers are being compared already")
+            self._troubles.count("busy", f"{MAX_LEARNING} answers are being compared already")
             ticket = ticket._replace(verdict=None)
         try:
             answer = await self._put(request, policy, entry, body, ticket)
         except Exception as error:  # noqa: BLE001  # the client has waited long enough: it gets its answer's end
-            self._trouble("defect", f"{type(error).__name__}: {error}")
+            self._troubles.count("defect", f"{type(error).__name__}: {error}")
             return
         if answer is not None and ticket.verdict is not None:
             self._aside(self._learn(policy, answer, ticket))
@@ -260,10 +247,10 @@ class Tiers:
     async def _put(self, request: Request, policy: Policy, entry: Entry, body: bytes, ticket: _Ticket) -> Answer | None:
         assert policy.cache is not None
         assert ticket.asked is not None
-        embedder, _ = await self._ready(policy)
         vector = ticket.vector
         if vector is None:
-            vector = await self._embedded(embedder, ticket.asked.text)
+            embedder, _ = await self._ready(policy)
+            vector, _ = await self._vector(ticket.asked, embedder)
         now_ns = self._clock.now_ns()
         number = self._random.getrandbits(63)
         outcome = entry.outcome
@@ -275,7 +262,7 @@ class Tiers:
             tenant=request.tenant,
             policy=policy.name,
             namespace=request.controls.namespace,
-            kept=Kept(text=ticket.asked.text, group=number),
+            kept=Kept(text=ticket.asked.text, context=ticket.asked.context, group=number),
             body=body,
             usage=None if _told(body) == outcome.usage else outcome.usage,
             origin_id=entry.id,
@@ -299,7 +286,8 @@ class Tiers:
         answer = self._shelf.by_number(number)
         if answer is None:
             return
-        vector = await self._embedded(embedder, answer.kept.text)
+        asked = Question(answer.scope, answer.kept.text, answer.kept.context)
+        vector, _ = await vector_of(asked, embedder, self._troubles, patience_s=self._patience_s)
         if vector is not None and self._shelf.by_number(number) is answer:
             # Under a number of its own: the old one is said to be gone, here and in other processes.
             anew = msgspec.structs.replace(answer, number=self._random.getrandbits(63))
@@ -351,7 +339,7 @@ class Tiers:
             return
         error = task.exception()
         if error is not None:
-            self._trouble("learning", f"{type(error).__name__}: {error}")
+            self._troubles.count("learning", f"{type(error).__name__}: {error}")
 
     async def settled(self) -> None:
         """Wait until all that came so far has been learned from."""
@@ -418,7 +406,7 @@ class Tiers:
         return CacheState(
             answers=len(self._exact) + len(self._shelf),
             bytes=self._exact.bytes + self._shelf.bytes,
-            troubles=self.troubles,
+            troubles=self._troubles.counts,
             deciders={name: decider.report() for name, (_, decider) in self._deciders.items()},
         )
 
@@ -438,13 +426,6 @@ class Tiers:
         """Hear that the shelf took an answer off by itself."""
         if self._file is not None:
             self._file.remove(answer.number)
-
-    def _trouble(self, kind: str, words: str) -> None:
-        """Count what went wrong, and tell of it once until it works again."""
-        self.troubles[kind] += 1
-        if kind not in self._alarmed:
-            self._alarmed.add(kind)
-            self._tell(f"The semantic cache is a miss for now ({kind}): {words}")
 
     async def aclose(self) -> None:
         """Write out what was learned, and let go of everything. May be called twice."""
@@ -467,10 +448,10 @@ class Tiers:
         await self._exact.aclose()
 
 
-def _missed(found: Iterable[Any], verdict: Verdict, *, shadow: bool) -> tuple[NearMiss, ...]:
+def _missed(found: Iterable[AnswerNear], verdict: Verdict, *, shadow: bool) -> tuple[NearMiss, ...]:
     """Say what was near and was not served, and why."""
     told = []
-    for i, (answer, cosine) in enumerate(found):
+    for i, (answer, cosine, _) in enumerate(found):
         chosen = i == verdict.chosen
         if chosen and verdict.serve and not shadow:
             continue

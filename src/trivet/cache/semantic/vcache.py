@@ -85,6 +85,7 @@ class VCache:
 
     name = "vcache"
     keeps_same = False
+    in_context = False
 
     def __init__(self, max_error: float, random: Random) -> None:
         if not 0.0 <= max_error < 1.0:

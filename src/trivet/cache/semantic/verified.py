@@ -56,6 +56,7 @@ class Verified:
 
     name = "verified"
     keeps_same = True
+    in_context = True
 
     def __init__(self, prior: Prior, max_error: float) -> None:
         """Start from a prior. Args: max_error: in [0, 1), wrong hits of all answers."""
