@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import resource
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -15,7 +18,7 @@ from trivet.build import SystemClock
 from trivet.errors import ConfigError
 from trivet.ledger import keys
 from trivet.ledger.report import entries as read_entries
-from trivet.server.run import KEYS_EVERY_S, bind, url
+from trivet.server.run import KEYS_EVERY_S, allow_files, bind, url
 from trivet.testing.house import house
 from trivet.testing.upstream import Upstream
 
@@ -51,6 +54,22 @@ def test_an_address_of_ip_version_6_is_written_in_brackets() -> None:
         pytest.skip(str(error))
     with sock:
         assert url(sock).startswith("http://[::1]:")
+
+
+@pytest.mark.parametrize(("soft", "hard", "comes"), [(100, 200, 150), (100, 120, 120), (160, 200, 160)])
+def test_as_many_files_may_be_open_as_the_system_allows(soft: int, hard: int, comes: int) -> None:
+    """In a process of its own: a limit that was lowered stays so."""
+    program = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
+        "from trivet.server.run import allow_files;"
+        "print(allow_files(150), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(comes), str(comes), str(hard)]
+
+
+def test_the_gateway_asks_for_more_files_than_most_systems_begin_with() -> None:
+    assert allow_files() == min(65_536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 
 def test_a_port_that_is_taken_or_an_address_that_is_not_ours_is_an_error_with_a_way_out() -> None:

@@ -21,7 +21,7 @@ from trivet.ledger.keys import KeyRing
 from trivet.server.app import App
 from trivet.server.auth import Auth
 from trivet.server.reload import Reload
-from trivet.server.run import bind, serve, url
+from trivet.server.run import allow_files, bind, serve, url
 from trivet.server.sharing import Shared
 from trivet.upstream import discover
 
@@ -73,6 +73,7 @@ async def _main(settings: Settings, read: Settings, *, ready_fd: int | None, wor
     """Serve in this process; `read` is as the file has it, before what the command line says instead."""
     kit, server = build.kit(settings, os.environ, tell=_tell), settings.server
     ring = KeyRing(kit.home / KEYS_FILE)
+    allow_files()
     try:
         sock = bind(server.host, server.port, has_keys=ring.any, shared=worker_in is not None)
         builder = build.Builder(kit)

@@ -6,6 +6,7 @@ is orderly: no new connections, running answers get their grace, then everything
 
 import asyncio
 import ipaddress
+import resource
 import signal
 import socket
 import ssl
@@ -22,6 +23,23 @@ from trivet.server.reload import Reload
 
 KEYS_EVERY_S = 0.5
 """A revoked key stops working within this time (P18 of the promises: at most one second)."""
+
+FILES = 65_536
+"""Open files that are asked for. A request in flight takes two, the connection of its client and that to its target;
+most systems begin at 1,024, which a thousand streams use up."""
+
+
+def allow_files(wanted: int = FILES) -> int:
+    """Raise how many files this process may open, as far as the system lets it; say how many that are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return wanted if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):  # macOS has a second limit, which is told nowhere
+        return soft
+    return most
 
 
 def bind(host: str, port: int, *, has_keys: bool, shared: bool = False, listen: bool = True) -> socket.socket:

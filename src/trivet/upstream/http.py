@@ -45,7 +45,7 @@ class Pool:
         connect_s: float,
         first_byte_s: float,
         idle_s: float,
-        max_open: int = 1000,
+        max_open: int = 10_000,
         max_idle: int = 256,
         high_water_bytes: int = 262_144,
     ) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.cli.conftest import Upstream
 from tests.edge_kit import make_key
-from trivet.cli.doctor.port import is_free, key_ring_check, port_check
+from trivet.cli.doctor.port import files_check, is_free, key_ring_check, port_check
 from trivet.config import Settings, parse
 from trivet.ledger.keys import FILE
 
@@ -74,3 +75,16 @@ def test_keys_that_cannot_be_read_stop_the_gateway(home: Path) -> None:
     check = key_ring_check(os.environ)
     assert (check.what, check.state) == ("client keys", "bad")
     assert str(home / FILE) in check.fix
+
+
+def test_how_many_requests_there_may_be_at_a_time_is_told() -> None:
+    assert files_check().what == "open files"
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300));"
+        "from trivet.cli.doctor.port import files_check; print(*files_check(), sep='|')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    state, _, words, fix, whose = done.stdout.strip().split("|")
+    assert (state, whose) == ("warn", "operator")
+    assert "allows 300, so about 150 requests" in words
+    assert "LimitNOFILE=65536" in fix

@@ -10,14 +10,26 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from trivet.cli import gateway
-from trivet.cli.doctor.check import Check, bad, ok
+from trivet.cli.doctor.check import Check, bad, ok, warn
 from trivet.cli.text import clean
 from trivet.config import Settings, home
 from trivet.errors import ConfigError, TrivetError
 from trivet.ledger.keys import FILE, KeyRing
-from trivet.server.run import bind
+from trivet.server.run import allow_files, bind
+
+_FEW_FILES = 4096
+"""Two thousand requests in flight."""
 
 _LISTENING = "0A"  # TCP_LISTEN in Linux's include/net/tcp_states.h, as /proc/net/tcp writes it
+
+
+def files_check() -> Check:
+    """Say how many requests there may be at a time, by the files that a process may open here."""
+    files = allow_files()
+    if files >= _FEW_FILES:
+        return ok("open files", f"{files:,}, enough for {files // 2:,} requests at a time")
+    words = f"this system allows {files:,}, so about {files // 2:,} requests at a time: each takes two"
+    return warn("open files", words, "ulimit -Hn 65536  (as root, before the start; with systemd: LimitNOFILE=65536)")
 
 
 def is_free(settings: Settings) -> bool:

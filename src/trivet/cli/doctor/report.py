@@ -67,7 +67,7 @@ async def _checks(config: Path | None, env: Mapping[str, str], *, calls: bool) -
         if calls:
             checks += await call.call_checks(settings, env)
         checks += [*targets.price_checks(settings), *_told("engine", disk.engine_checks(settings, env))]
-        checks += [port.port_check(settings, env), port.key_ring_check(env)]
+        checks += [port.port_check(settings, env), port.key_ring_check(env), port.files_check()]
         checks += clock.witness_checks({name: a.date for name, a in answers.items() if a.date is not None})
     checks += _told("home", disk.home_checks(settings, env))
     if settings is not None:
