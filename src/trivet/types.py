@@ -62,6 +62,8 @@ class Controls(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     namespace: str = ""
     cache_tags: tuple[str, ...] = ()
     """Under which the answer can be taken off again."""
+    max_error: float | None = None
+    """The cache is to promise at least this, where that is less than what the policy promises; in [0, 1)."""
     baseline: str = ""
     report: bool | None = None
     deadline_ms: int | None = None

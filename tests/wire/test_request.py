@@ -75,8 +75,15 @@ def test_what_is_not_a_request_is_refused_with_the_place(body: bytes, words: str
 def test_controls_come_from_headers_and_from_the_body() -> None:
     body = {"model": "m", "messages": MESSAGES, "trivet": {"customer": "c1", "cache": "off", "report": True}}
     request = read(
-        body, [(b"x-trivet-cache", b"refresh"), (b"x-trivet-feature", b"search"), (b"x-trivet-deadline", b"2s")]
+        body,
+        [
+            (b"x-trivet-cache", b"refresh"),
+            (b"x-trivet-feature", b"search"),
+            (b"x-trivet-deadline", b"2s"),
+            (b"x-trivet-max-error", b"0.005"),
+        ],
     )
+    assert request.controls.max_error == 0.005
     assert request.labels.customer == "c1"
     assert request.labels.feature == "search"
     assert (request.controls.cache, request.controls.report, request.controls.deadline_ms) == ("refresh", True, 2000)
@@ -93,6 +100,7 @@ def test_controls_come_from_headers_and_from_the_body() -> None:
         (b"x-trivet-deadline", b"0s"),
         (b"x-trivet-customer", b"c" * 300),
         (b"x-trivet-report", b"yes"),
+        *((b"x-trivet-max-error", word) for word in (b"", b"1", b"-0.1", b"nan", b"0.01%")),
     ],
 )
 def test_a_control_that_would_be_ignored_is_refused(header: tuple[bytes, bytes]) -> None:

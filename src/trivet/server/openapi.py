@@ -39,6 +39,7 @@ _CONTROLS: dict[str, Any] = {
     "report": {"enum": ["on", "off", True, False, None]},
     "deadline": {"type": ["string", "integer", "null"], "pattern": "^[1-9][0-9]{0,8}(ms|s|m|h)?$", "minimum": 1,
                  "maximum": 999_999_999},
+    "max_error": {"type": ["number", "null"], "minimum": 0, "exclusiveMaximum": 1},
     **dict.fromkeys(("namespace", "cache_tags", "baseline", "feature", "agent", "customer"), _WORD),
 }  # fmt: skip
 """As headers they begin with `x-trivet-`; docs/http.md says what they mean."""

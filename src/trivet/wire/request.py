@@ -191,7 +191,7 @@ def _sort_headers(headers: Headers) -> tuple[tuple[tuple[bytes, bytes], ...], di
 
 
 _CACHE_WORDS: dict[str, CacheWord] = {"auto": "auto", "off": "off", "refresh": "refresh", "only": "only"}
-_NOT_YET = frozenset({"max-error", "quality", "priority"})
+_NOT_YET = frozenset({"quality", "priority"})
 _MAX_WORD = 256
 
 
@@ -213,6 +213,7 @@ def _controls(words: dict[str, str]) -> tuple[Labels, Controls]:
         cache=_CACHE_WORDS[cache],
         namespace=given.pop("namespace", ""),
         cache_tags=_tags(given.pop("cache-tags", "")),
+        max_error=_max_error(given.pop("max-error", None)),
         baseline=given.pop("baseline", ""),
         report=None if report is None else report == "on",
         deadline_ms=_deadline_ms(given.pop("deadline", None)),
@@ -235,6 +236,21 @@ def _tags(words: str) -> tuple[str, ...]:
             f"x-trivet-cache-tags has {len(tags)} tags; an answer may have {MAX_TAGS}.", param="x-trivet-cache-tags"
         )
     return tags
+
+
+def _max_error(word: str | None) -> float | None:
+    if word is None:
+        return None
+    try:
+        share = float(word)
+    except ValueError:
+        share = 1.0
+    if not 0.0 <= share < 1.0:
+        raise BadRequestError(
+            f"x-trivet-max-error is {word[:40]!r}; write the share of answers that may be wrong hits, such as 0.005.",
+            param="x-trivet-max-error",
+        )
+    return share
 
 
 _SPANS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}

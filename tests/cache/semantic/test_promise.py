@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trivet.cache.semantic.calibration import Calibration
 from trivet.cache.semantic.promise import MOST_RISK, STARTING, WINDOW, Kept, Promise
 
 TYPICAL = [0.0] * 60 + [0.02] * 60 + [0.3] * 20 + [2.0] * 60
@@ -63,6 +64,15 @@ def test_a_promise_of_nothing_serves_only_exact_hits() -> None:
     assert promise.allows(0.0)
 
 
+def test_a_request_may_ask_for_a_stricter_promise_and_for_no_looser_one() -> None:
+    promise = Promise(0.02, TYPICAL)
+    served(promise, 2000)
+    risks = [i / 1000 for i in range(200)]
+    let_through = {asked: sum(promise.allows(r, asked) for r in risks) for asked in (None, 0.5, 0.02, 0.01, 0.002, 0.0)}
+    assert let_through[None] == let_through[0.5] == let_through[0.02] > let_through[0.01] > let_through[0.002]
+    assert let_through[0.0] == 1  # no risk at all
+
+
 def test_what_the_start_can_cost_is_bounded() -> None:
     promise = Promise(0.01, TYPICAL)
     said = 0.0
@@ -99,9 +109,9 @@ def test_what_was_saved_goes_on() -> None:
     served(promise, 700)
     again.restore(promise.save())
     assert again.threshold == pytest.approx(promise.threshold, abs=1e-4)
-    assert again.ratio == promise.ratio
+    assert again.calibration.save() == promise.calibration.save()
     with pytest.raises(ValueError, match="damaged"):
-        again.restore(Kept([0.1], 1, 1, 0.0, 0.0, 0.0, 0.0))
+        again.restore(Kept([0.1], 1, 1, Calibration().save()))
 
 
 @pytest.mark.parametrize("max_error", [-0.1, 1.0, float("nan")])

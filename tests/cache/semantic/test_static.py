@@ -33,3 +33,9 @@ def test_verdicts_are_counted_and_change_nothing() -> None:
 def test_a_threshold_that_is_no_cosine_is_refused() -> None:
     with pytest.raises(ValueError, match="from -1 to 1"):
         Static(1.1)
+
+
+@pytest.mark.parametrize("asked", [0.0, 0.5])
+def test_whoever_asks_for_a_promise_gets_none_of_what_promises_nothing(asked: float) -> None:
+    verdict = Static(0.9).decide(look(0.95)._replace(max_error=asked))
+    assert (verdict.serve, verdict.why) == (False, "no promise")

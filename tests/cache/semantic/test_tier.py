@@ -201,6 +201,13 @@ async def test_contexts_are_kept_through_a_restart_and_found_by_their_last_words
     await two.cache.aclose()
 
 
+async def test_a_decider_hears_what_promise_a_request_asks_for(cell: Cell) -> None:
+    await cell.asked(WHAT, says="everest")
+    found = await cell.asked(replace(words(WHICH), controls=Controls(max_error=0.001)))
+    assert cell.decider.looks[-1].max_error == 0.001
+    assert (found.hit, [miss.why for miss in found.near]) == (None, ["no promise"])
+
+
 async def test_what_was_near_and_not_served_is_told(cell: Cell) -> None:
     await cell.asked(WHAT, says="everest")
     found = await cell.asked("what is the deepest lake on earth")

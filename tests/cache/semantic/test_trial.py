@@ -164,12 +164,18 @@ def test_the_promise_holds_on_traffic_that_no_prior_has_seen(seed: int, noise: f
     assert result.hits >= repeats
 
 
-def test_the_promise_holds_when_the_topic_shifts() -> None:
-    first, one = traffic(2000, spread=0.4, seed=0)
-    then, other = traffic(2000, spread=1.2, seed=9)
-    then = [Labelled(f"{q.text} then", f"then {q.cls}") for q in then]
-    result = run(first + then, np.concatenate([one, other]), Verified(prior("unknown"), 0.02))
-    assert result.worst_window(2000) <= 0.02 + 2 * (0.02 * 0.98 / 2000) ** 0.5
+@pytest.mark.parametrize("max_error", [0.01, 0.02, 0.05])
+def test_the_promise_holds_when_the_topic_shifts(max_error: float) -> None:
+    """On the average of five orders in every window; a single one may pay for finding out that all has changed."""
+    worst = []
+    for seed in range(5):
+        first, one = traffic(2000, spread=0.4, seed=seed)
+        then, other = traffic(2000, spread=1.2, seed=9 + seed)
+        then = [Labelled(f"{q.text} then", f"then {q.cls}") for q in then]
+        result = run(first + then, np.concatenate([one, other]), Verified(prior("unknown"), max_error))
+        worst.append(result.worst_window(2000))
+    assert sum(worst) / len(worst) <= max_error + 2 * (max_error * (1 - max_error) / 2000) ** 0.5
+    assert max(worst) <= 2.5 * max_error
 
 
 def test_windows_are_counted_as_they_are() -> None:

@@ -94,3 +94,15 @@ def test_the_same_seed_decides_the_same() -> None:
     assert [one.decide(look(0.85, kept)).serve for _ in range(40)] == [
         other.decide(look(0.85, kept)).serve for _ in range(40)
     ]
+
+
+def test_a_request_may_ask_for_less_wrong_hits_and_not_for_more() -> None:
+    kept = Kept(text="kept", group=0, seen=((0.95, True),) * 6 + ((0.3, False),) * 6)
+    served = {
+        asked: sum(
+            VCache(0.2, random.Random(seed)).decide(look(0.95, kept)._replace(max_error=asked)).serve
+            for seed in range(200)
+        )
+        for asked in (None, 0.9, 0.2, 0.05, 0.0)
+    }
+    assert served[None] == served[0.9] == served[0.2] > served[0.05] > served[0.0] == 0

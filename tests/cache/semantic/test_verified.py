@@ -70,11 +70,11 @@ def test_verdicts_teach_all_questions_alike() -> None:
 
 def test_feedback_lowers_what_may_be_risked() -> None:
     verified, kept = warm(made()), Kept(text="a", group=0)
-    before = verified.report()["ratio"]
+    before = verified.report()["times_predicted"]
     for _ in range(5):
         verified.feedback(kept)
     assert kept.wrong == 5
-    assert verified.report()["ratio"] > before
+    assert verified.report()["times_predicted"] > before
     assert verified.report()["feedback"] == 5
 
 

@@ -60,7 +60,7 @@ class _Noting:
 
     def decide(self, look: Look) -> Verdict:
         verdict = self._inner.decide(look)
-        self.risks.append(2.0 if verdict.p_correct is None else 1.0 - verdict.p_correct)
+        self.risks.append(verdict.risk)
         return verdict._replace(audit=1.0)
 
     def passed(self) -> None:

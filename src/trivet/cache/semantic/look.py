@@ -49,10 +49,16 @@ class Look(NamedTuple):
     near: Sequence[Near]
     context: str = ""
     """As in `Kept`."""
+    max_error: float | None = None
+    """The promise that this request asks for, if it is less than what the decider keeps; 0: no likeness at all."""
 
 
 NEIGHBOURS = 8
 """How many are looked at: with 8 the share of one group among them is a usable number, and a ninth changed nothing."""
+
+
+NOTHING = 2.0
+"""The risk of a request with nothing to serve."""
 
 
 class Verdict(NamedTuple):
@@ -67,6 +73,8 @@ class Verdict(NamedTuple):
     """Probability with which a served hit should also be asked upstream, in [0, 1]."""
     why: str
     """In a few words for `x-trivet-cache`, near misses and `explain`: "cosine", "number differs", "promise"."""
+    risk: float = NOTHING
+    """As it was predicted, before it was put right: the decider's own, given back to `learn`."""
     features: Sequence[float] = ()
     """What it was decided on; given back to `learn`, so that nothing is worked out twice."""
 

@@ -25,9 +25,11 @@ class Static:
     def decide(self, look: Look) -> Verdict:
         """Serve the nearest if it is near enough."""
         self._requests += 1
-        serve = bool(look.near) and look.near[0].cosine >= self.threshold
+        near = bool(look.near) and look.near[0].cosine >= self.threshold
+        # It promises nothing, so whoever asks for a promise gets exact repeats alone.
+        serve = near and look.max_error is None
         self._served += serve
-        return Verdict(serve, 0 if look.near else -1, None, 0.0, "cosine")
+        return Verdict(serve, 0 if look.near else -1, None, 0.0, "no promise" if near and not serve else "cosine")
 
     def passed(self) -> None:
         """Note an exact hit."""

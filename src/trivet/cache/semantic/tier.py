@@ -142,6 +142,7 @@ class Tiers:
             return Found(ticket=ticket)
         found = self._shelf.nearest(asked.scope, vector, NEIGHBOURS, now_ns=now_ns)
         look = Look(asked.text, [Near(one.answer.kept, one.cosine, one.context_cosine) for one in found], asked.context)
+        look = look._replace(max_error=request.controls.max_error)
         verdict = decider.decide(look)
         near = tuple(one.answer for one in found)
         ticket = ticket._replace(look=look, near=near, verdict=verdict)

@@ -104,7 +104,8 @@ class VCache:
             return Verdict(serve=False, chosen=0, p_correct=None, audit=0.0, why="few verdicts")
         curve = fit(seen)
         right = _logistic(curve[0] * (cosine - curve[1]))
-        if self._random.random() <= explores(cosine, curve, self.max_error):
+        max_error = self.max_error if look.max_error is None else min(self.max_error, look.max_error)
+        if self._random.random() <= explores(cosine, curve, max_error):
             return Verdict(serve=False, chosen=0, p_correct=right, audit=0.0, why="explored")
         self._served += 1
         return Verdict(serve=True, chosen=0, p_correct=right, audit=0.0, why="likely")

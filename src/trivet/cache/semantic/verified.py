@@ -14,7 +14,7 @@ import msgspec
 from trivet.cache.semantic import promise
 from trivet.cache.semantic.belief import Belief, Learned
 from trivet.cache.semantic.features import numbers
-from trivet.cache.semantic.look import Kept, Look, Near, Verdict
+from trivet.cache.semantic.look import NOTHING, Kept, Look, Near, Verdict
 from trivet.cache.semantic.priors import Prior
 from trivet.cache.semantic.promise import Promise
 from trivet.cache.semantic.words import guard, read
@@ -29,10 +29,6 @@ GROUPS = 3
 SAME_REPLIES = 0.1
 """Of the risk that two wordings of the turns before ask for different things, what is left where they got the same
 replies (which the tier sees to): an assumption, which audits put right."""
-
-NOTHING = 2.0
-"""The risk of a request with nothing to serve."""
-
 
 AGAIN = 0.3
 """Probability with which a hit is audited because its question was served before, word by word: if it is wrong it
@@ -95,12 +91,12 @@ class Verified:
             self._promise.asked(NOTHING)
             chosen = 0 if look.near else -1
             return Verdict(serve=False, chosen=chosen, p_correct=None, audit=0.0, why=refused or "cosine")
-        likely = max(0.0, likely - self._promise.floor())
         risk = 1.0 - likely
         self._promise.asked(risk)
-        serve = self._promise.allows(risk)
+        serve = self._promise.allows(risk, look.max_error)
         audit = max(self._promise.audit(risk), self._again(look)) if serve else 0.0
-        return Verdict(serve, best, likely, audit, "likely" if serve else refused or "promise", said)
+        right = 1.0 - self._promise.calibration.put_right(risk)
+        return Verdict(serve, best, right, audit, "likely" if serve else refused or "promise", risk, said)
 
     def _again(self, look: Look) -> float:
         """Note a question that is served; give the probability of an audit on the ground of that."""
@@ -139,8 +135,7 @@ class Verified:
         if audited:
             self._audits += 1
             self._audits_wrong += not same
-            self._promise.audited(1.0 - verdict.p_correct - self._promise.floor(), wrong=not same)
-        self._promise.judged(1.0 - verdict.p_correct, wrong=not same)
+        self._promise.judged(verdict.risk, wrong=not same)
         # Where the contexts differ too, what they made wrong is laid to the questions: that is the careful side.
         self._belief.learn(verdict.features, right=same)
 
@@ -158,8 +153,8 @@ class Verified:
             "requests": self._promise.requests,
             "served": self._promise.served,
             "threshold_risk": self._promise.threshold,
-            "ratio": self._promise.ratio,
-            "floor": self._promise.floor(),
+            "times_predicted": self._promise.calibration.times,
+            "drifts": self._promise.calibration.drifts,
             "expected_error": self._promise.expected(),
             "verdicts": self._belief.verdicts,
             "audits": self._audits,
