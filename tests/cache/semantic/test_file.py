@@ -1,7 +1,9 @@
 """What was kept is there after a restart, other processes hear of it, and no trouble of the disk is ours."""
 
 import asyncio
+import resource
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,7 @@ class Side:
         await asyncio.to_thread(self.file.close)
 
 
-async def until(seen: Callable[[], bool]) -> None:
+async def until(seen: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
         while not seen():  # noqa: ASYNC110  # a thread of the file's does it
             await asyncio.sleep(EVERY_S / 5)
@@ -167,3 +169,60 @@ async def test_prompts_are_for_their_owner_alone(tmp_path: Path) -> None:
     await side.close()
     assert (tmp_path / "cache" / "c.sqlite3").stat().st_mode & 0o077 == 0
     assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
+
+
+async def test_a_disk_that_is_full_costs_nothing_but_its_own_time(tmp_path: Path) -> None:
+    side = Side(tmp_path / "c.sqlite3")
+    side.file.put(row(1))
+    await until(lambda: (tmp_path / "c.sqlite3-wal").exists())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))  # cuts a write short, as a full disk does
+    try:
+        for number in range(2, 600):
+            side.file.put(row(number))
+        await until(lambda: bool(side.file.trouble))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    await until(lambda: not side.file.trouble)
+    assert ["It works on, in memory." in side.told[0], "is written again" in side.told[-1]] == [True, True]
+    await side.close()
+    again = Side(tmp_path / "c.sqlite3")
+    await until(lambda: len(again.answers) == 599)
+    await again.close()
+
+
+WRITING = """
+import asyncio, sys
+from pathlib import Path
+from tests.cache.semantic.test_file import Side, row
+
+async def main():
+    side = Side(Path(sys.argv[1]))
+    for number in range(1, 100_000):
+        side.file.put(row(number))
+        if number % 50 == 0:
+            print(number, flush=True)
+            await asyncio.sleep(0.002)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+async def test_a_process_that_is_killed_in_the_middle_of_writing_leaves_a_file_that_goes_on(tmp_path: Path) -> None:
+    for turn in range(1, 6):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", WRITING, str(tmp_path / "c.sqlite3"), stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        for _ in range(20 * turn):
+            await process.stdout.readline()
+        process.kill()
+        await process.wait()
+        after = Side(tmp_path / "c.sqlite3")
+        await until(after.answers.__len__)
+        await after.close()
+        assert after.told == []
+        numbers = sorted(after.answers)
+        assert numbers == list(range(1, numbers[-1] + 1))  # what was written is the beginning of what was kept
+    assert not (tmp_path / "c.damaged").exists()
