@@ -41,6 +41,9 @@ CONFIDENCE = 0.8
 _AUDIT_FIRST, _AUDIT_LAST, _AUDIT_HALF = 0.5, 0.02, 150
 """Share of hits that is audited: at first, in the end, and after how many hits it is halfway."""
 
+_AUDIT_SURE, _AUDIT_RISKY = 0.25, 2.0
+"""Times that share: of a hit without any risk, and added for the riskiest that is served: there is more to learn."""
+
 _OFTEN = 50
 """Requests between two reckonings, once there are `_SETTLED`; before that it is done at each."""
 
@@ -97,7 +100,7 @@ class Promise:
         """Count a served hit, and say with what probability it is to be audited: more where more is at risk."""
         self.served += 1
         share = _AUDIT_LAST + (_AUDIT_FIRST - _AUDIT_LAST) / (1.0 + self.served / _AUDIT_HALF)
-        return min(1.0, share * (0.5 + min(1.0, risk / max(self.threshold, 1e-9))))
+        return min(1.0, share * (_AUDIT_SURE + _AUDIT_RISKY * min(1.0, risk / max(self.threshold, 1e-9))))
 
     def judged(self, risk: float, *, wrong: bool) -> None:
         """Take in what came of a risk that had been predicted."""
