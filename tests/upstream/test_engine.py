@@ -15,6 +15,7 @@ from tests.upstream.engine_room import SMOLLM, alive, ask, chat, kit_at, seen_fr
 from trivet.config import EngineSettings
 from trivet.seams import Kit
 from trivet.upstream.engine import PACE, Engine, Pace
+from trivet.upstream.engine_child import NICENESS
 from trivet.weights import Model, Store
 from trivet.weights.catalog import Hub
 
@@ -56,6 +57,7 @@ def test_it_becomes_ready_answers_and_leaves_no_process(tmp_path: Path) -> None:
             assert await answers(one)
             assert one.pid is not None
             pid = one.pid
+            assert os.getpriority(os.PRIO_PROCESS, pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, 19)
             assert one.address is not None
             assert one.address.key.reveal().encode() not in seen_from_outside(pid)
         assert not alive(pid)

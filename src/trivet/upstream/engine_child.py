@@ -17,6 +17,8 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any
 
 import msgspec
@@ -35,6 +37,10 @@ tokens, the other stood still for 33 s with llama.cpp's 2048, 6 s with 512 and 2
 HTTP_THREADS = 64
 """llama.cpp holds a thread for each request, waiting ones too; with its default of `slots + 4` a queue of requests
 leaves none to answer /health with."""
+
+NICENESS = 10
+"""A model that computes takes every core for seconds. The gateway answers hits and other targets meanwhile, and needs
+some hundred microseconds for each: it goes first."""
 
 PR_SET_PDEATHSIG = 1
 """linux/prctl.h"""
@@ -67,6 +73,7 @@ def main() -> None:
     report = _take_stdout()
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
     _die_with(order.parent)
+    _go_last()
     try:
         server = _serve(order)
     except (ImportError, RuntimeError) as error:
@@ -100,6 +107,14 @@ def _wait_for_the_end_of_stdin() -> None:
     while os.read(0, 4096):  # not `sys.stdin`: its lock, held here, aborts the interpreter's own end
         pass
     os._exit(0)
+
+
+def _go_last() -> None:
+    """Leave the processor to the gateway whenever it wants it."""
+    os.nice(NICENESS)
+    # Where Linux shares time between sessions first (autogroup), niceness counts only within one, and this is one.
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(f"{NICENESS}\n")
 
 
 def _serve(order: Order) -> Any:
