@@ -1,19 +1,19 @@
 """How likely a kept answer is right, given the numbers of a look: one logistic model for all entries, learning on.
 
 Not here: the numbers (`features.py`), what probability is enough (`promise.py`).
-The weights have a normal distribution. It starts at a prior that was fitted on labelled questions (`priors.py`); each
-verdict moves it by one step of the extended Kalman filter, which is the Laplace approximation taken one verdict at a
-time. What is said is the probability moderated by the variance (MacKay 1992, "The evidence framework applied to
-classification networks"): where little is known it is nearer to a half.
+The weights have a normal distribution. It starts at a prior that was fitted on labelled questions (`priors.py`), and
+each verdict moves it (`evidence.py`). What is said is the probability moderated by the variance (MacKay 1992, "The
+evidence framework applied to classification networks"): where little is known it is nearer to a half.
 Invariants: the covariance stays symmetric and positive; nothing that is learned makes a probability 0, 1 or NaN.
 """
 
 from collections.abc import Sequence
-from math import exp, pi, sqrt
+from math import pi, sqrt
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from trivet.cache.semantic.evidence import logistic, mode
 from trivet.cache.semantic.priors import Prior
 
 if TYPE_CHECKING:  # numpy is imported where a belief is made: it takes longer than all of this
@@ -26,9 +26,6 @@ MODERATION = 0.02
 """Of the variance, what goes into a probability. The prior is made wide so that it learns fast (`fitting.WIDER`); all
 of that width would make the first hits a matter of half and half: with 0.02 the stream `mixed` had 1 to 2 % more hits
 than with 1, at the same promise, kept."""
-
-_EXTREME = 30.0
-"""Logits beyond it are cut: exp(30) has no meaning as odds."""
 
 
 class Learned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,17 +53,18 @@ class Belief:
         """Say how likely the answer is right, in (0, 1)."""
         x = (self._np.asarray(numbers) - self._mean) / self._scale
         variance = max(float(x @ self._covariance @ x), 0.0)
-        return _logistic(float(self._weight @ x) / sqrt(1.0 + MODERATION * pi * variance / 8.0))
+        return logistic(float(self._weight @ x) / sqrt(1.0 + MODERATION * pi * variance / 8.0))
 
     def learn(self, numbers: Sequence[float], *, right: bool) -> None:
         """Take in one verdict."""
         np = self._np
         x = (np.asarray(numbers) - self._mean) / self._scale
-        said = _logistic(float(self._weight @ x))
-        slope = max(said * (1.0 - said), _MIN_SLOPE)
         spread = self._covariance @ x
-        self._covariance -= np.outer(spread, spread) / (1.0 / slope + float(x @ spread))
-        self._weight += self._covariance @ x * (float(right) - said)
+        variance = max(float(x @ spread), 0.0)
+        said = logistic(mode(float(self._weight @ x), variance, yes=right))
+        slope = max(said * (1.0 - said), _MIN_SLOPE)
+        self._weight += spread * (float(right) - said)
+        self._covariance -= np.outer(spread, spread) / (1.0 / slope + variance)
         self.verdicts += 1
 
     def save(self) -> Learned:
@@ -84,7 +82,3 @@ class Belief:
         if not sound or float(np.linalg.eigvalsh(covariance).min()) < -1e-6 * float(np.abs(covariance).max()):
             raise ValueError("What was learned is damaged: its covariance is none.")
         self._weight, self._covariance, self.verdicts = weight, covariance, learned.verdicts
-
-
-def _logistic(z: float) -> float:
-    return 1.0 / (1.0 + exp(-max(-_EXTREME, min(_EXTREME, z))))

@@ -3,8 +3,8 @@ that is.
 
 Not here: predicting (`belief.py`), what may be served (`promise.py`).
 Log odds of being wrong are taken to be a line in the predicted ones (Platt 1999, "Probabilistic outputs for support
-vector machines"), and offset and slope of the line to have a normal distribution, which each verdict moves by one step
-of the extended Kalman filter. A miss is a verdict too, and there are many of those: they say whether predictions are
+vector machines"), and offset and slope of the line to have a normal distribution, which each verdict moves
+(`evidence.py`). A miss is a verdict too, and there are many of those: they say whether predictions are
 true for this traffic at all, and the slope, which hardly moves, carries that over to the hits, of which only some are
 audited.
 Invariants: what is put right is in [0, 1], and rises with what was predicted; evidence fades, and is thrown away at a
@@ -15,6 +15,8 @@ from math import exp, log
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from trivet.cache.semantic.evidence import EXTREME, logistic, mode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +50,6 @@ REACH = 0.5
 drown all others."""
 
 _LEAST, _MOST = 1e-9, 1.0 - 1e-9
-_EXTREME = 30.0
 _MIN_SLOPE = 1e-3
 """Of the logistic curve, p (1 - p), in an update: a verdict that was certain and is right moves nothing much."""
 
@@ -83,29 +84,30 @@ class Calibration:
         """Say how likely a hit of that predicted risk is wrong; 0 stays 0, and 1 or more is no hit and stays 1."""
         if not 0.0 < risk < 1.0:
             return min(max(risk, 0.0), 1.0)
-        return _logistic(self._log_odds(_centred(risk)))
+        return logistic(self._log_odds(_centred(risk)))
 
     def learn(self, risk: float, *, wrong: bool) -> None:
         """Take in what came of a predicted risk."""
         if not 0.0 < risk <= REACH:
             return
         x = _centred(risk)
-        said = _logistic(self._log_odds(x))
+        said = logistic(self._log_odds(x))
         self._watch(said, wrong=wrong)
         oo, os, ss = self._oo / FORGET, self._os / FORGET, self._ss / FORGET
         of_offset, of_slope = oo + os * x, os + ss * x
-        doubt = 1.0 / max(said * (1.0 - said), _MIN_SLOPE) + of_offset + of_slope * x
+        variance = of_offset + of_slope * x
+        after = logistic(mode(self._offset + self._slope * x + PIVOT, variance, yes=wrong))
+        self._offset += of_offset * (float(wrong) - after)
+        self._slope = max(self._slope + of_slope * (float(wrong) - after), _MIN_SLOPE)
+        doubt = 1.0 / max(after * (1.0 - after), _MIN_SLOPE) + variance
         self._oo = oo - of_offset * of_offset / doubt
         self._os = os - of_offset * of_slope / doubt
         self._ss = ss - of_slope * of_slope / doubt
-        missed = float(wrong) - said
-        self._offset += (self._oo + self._os * x) * missed
-        self._slope = max(self._slope + (self._os + self._ss * x) * missed, _MIN_SLOPE)
 
     def _watch(self, said: float, *, wrong: bool) -> None:
         """Notice a drift: after thousands of verdicts a few would move nothing."""
         p = min(max(said, 1e-4), 1.0 - 1e-4)
-        drifted = _logistic(log(p / (1.0 - p)) + DRIFT)
+        drifted = logistic(log(p / (1.0 - p)) + DRIFT)
         ratio = drifted / p if wrong else (1.0 - drifted) / (1.0 - p)
         self._surprise = max(0.0, self._surprise + log(ratio))
         if self._surprise > ALARM:
@@ -128,7 +130,7 @@ class Calibration:
         import numpy as np
 
         x = np.log(np.clip(risks, _LEAST, _MOST)) - np.log1p(-np.clip(risks, _LEAST, _MOST)) - PIVOT
-        p = 1.0 / (1.0 + np.exp(-np.clip(max(self._offset, 0.0) + self._slope * x + PIVOT, -_EXTREME, _EXTREME)))
+        p = 1.0 / (1.0 + np.exp(-np.clip(max(self._offset, 0.0) + self._slope * x + PIVOT, -EXTREME, EXTREME)))
         p[risks <= 0.0] = 0.0
         steep = p * (1.0 - p)
         total, by_offset, by_slope = np.cumsum(p), np.cumsum(steep), np.cumsum(steep * x)
@@ -144,7 +146,7 @@ class Calibration:
     def restore(self, line: Line) -> None:
         """Go on from there. Raises ValueError: it is damaged."""
         oo, os, ss = line.covariance
-        sound = abs(line.offset) < _EXTREME and 0.0 < line.slope < _EXTREME and oo > 0.0 and ss > 0.0
+        sound = abs(line.offset) < EXTREME and 0.0 < line.slope < EXTREME and oo > 0.0 and ss > 0.0
         if not sound or not os * os <= oo * ss < 1e12 or not 0.0 <= line.surprise <= ALARM or line.drifts < 0:
             raise ValueError("What was kept of the calibration is damaged.")
         self._offset, self._slope = line.offset, line.slope
@@ -158,7 +160,3 @@ class Calibration:
 def _centred(risk: float) -> float:
     risk = min(max(risk, _LEAST), _MOST)
     return log(risk / (1.0 - risk)) - PIVOT
-
-
-def _logistic(z: float) -> float:
-    return 1.0 / (1.0 + exp(-max(-_EXTREME, min(_EXTREME, z))))

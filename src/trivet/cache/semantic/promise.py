@@ -32,8 +32,9 @@ MOST_RISK = 0.5
 """Nothing is served that is likelier wrong than right, however much of the promise is left. At 0.8 a promise of 5 % had
 1 to 2 % more hits, of which four in five were wrong; and when the topic changed, one window had 15 % wrong."""
 
-AIM = 0.9
-"""Of the promise that is spent on purpose; the rest is for luck, so that most windows of 2,000 requests keep it too."""
+AIM = 0.8
+"""Of the promise that is spent on purpose; the rest is for luck, so that most windows of 2,000 requests keep it too.
+With 0.9, 4 of 9 orders of mixed traffic broke it by a tenth, with 0.8 one, for 0.4 % less hits."""
 
 CONFIDENCE = 0.8
 """That predictions are no more wrong than is reckoned with; the calibration begins on the careful side already."""
