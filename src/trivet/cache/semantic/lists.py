@@ -238,16 +238,3 @@ LIGHT = _words(
     """
 )
 """Words with which a question is asked in one way or another."""
-
-STOPWORDS = {
-    "de": _words("der die das und ist nicht ich wie mein eine für mit auf kann wo warum wann wird haben sind zu"),
-    "fr": _words(
-        "le la les et est je comment mon une pour avec sur puis où pourquoi quand quel quelle sont des ne pas"
-    ),
-    "es": _words("el la los y es yo cómo mi una para con dónde por qué cuándo cuál puedo son las del no"),
-    "it": _words("il lo gli e è io come mio una per con dove perché quando quale posso sono le della non di"),
-    "pt": _words("o os e é eu como meu uma para com onde por que quando qual posso são as da não"),
-    "nl": _words("de het een en is niet ik hoe mijn voor met op kan waar waarom wanneer wat zijn te"),
-    "en": _words("the a and is not i how my for with on can where why when what are to of do does it you"),
-}
-"""Frequent words by which a language is guessed."""

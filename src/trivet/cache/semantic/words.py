@@ -8,7 +8,6 @@ few milliseconds: beyond `MAX_CHARACTERS` only the two ends are read.
 
 import re
 import unicodedata
-from collections import Counter
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -25,8 +24,8 @@ from trivet.cache.semantic.lists import (
     QUESTIONS,
     ROLES,
     SAME,
-    STOPWORDS,
 )
+from trivet.wire.language import language
 
 MAX_CHARACTERS = 4000
 """About 700 words, well past what the embedders read; half of it from either end."""
@@ -61,12 +60,6 @@ _NT = frozenset(
         "must",
     ]
 )
-_MIN_HEARD = 3
-"""Frequent words of a language in a text before it is said to be in it."""
-
-_MIN_LEAD = 2
-"""How many more of them than of the next language."""
-
 _ALIKE = 0.75
 """Of the content words two texts must share before a negation in one of them says that they ask for different things:
 "why was my payment not accepted" and "why was my payment declined" ask for the same."""
@@ -147,7 +140,7 @@ def read(text: str) -> Reading:
         kinds=kinds,
         roles=_roles(words, content),
         permit=next((PERMITS[w] for w in words[:8] if w in PERMITS), ""),
-        language=_language(plain, bag),
+        language=language(plain, bag),
         stems={stem(word): weight(word) for word in bag},
     )
 
@@ -180,17 +173,6 @@ def _roles(words: tuple[str, ...], content: frozenset[str]) -> frozenset[tuple[s
         if before in ROLES and (word in content or word in LIGHT):
             found.add((word, ROLES[before]))
     return frozenset(found)
-
-
-def _language(text: str, bag: frozenset[str]) -> str:
-    """Guess by script, then by frequent words."""
-    if not text.isascii():
-        scripts = Counter(unicodedata.name(c, "?").split()[0] for c in text[:400] if c.isalpha())
-        script, count = scripts.most_common(1)[0] if scripts else ("LATIN", 0)
-        if script != "LATIN" and count * 2 > sum(scripts.values()):
-            return "CJK" if script in ("HIRAGANA", "KATAKANA") else script
-    heard = sorted(((sum(w in bag for w in words), name) for name, words in STOPWORDS.items()), reverse=True)
-    return heard[0][1] if heard[0][0] >= _MIN_HEARD and heard[0][0] >= heard[1][0] + _MIN_LEAD else ""
 
 
 def guard(a: Reading, b: Reading) -> str:
