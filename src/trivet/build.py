@@ -21,7 +21,8 @@ from trivet.errors import ConfigError
 from trivet.ledger.prices import Prices
 from trivet.pipeline import Stages
 from trivet.routing.policies import Policies
-from trivet.seams import Cache, Kit, Provider, Startable, Store, Turns, load
+from trivet.routing.rules import Able, Ruled
+from trivet.seams import Cache, Kit, Provider, Router, Startable, Store, Turns, load
 from trivet.upstream import discover
 from trivet.upstream.http import dial
 
@@ -124,7 +125,7 @@ class Builder:
         if before is not None and before.embedder.threads != settings.embedder.threads:
             raise ConfigError("`embedder.threads` is another: that takes a restart.")
         routes = {"fixed"} | {policy.route for policy in settings.policies.values()}
-        routers = {name: load("trivet.router", name)(settings, kit) for name in sorted(routes)}
+        inner: dict[str, Router] = {name: load("trivet.router", name)(settings, kit) for name in sorted(routes)}
         async with AsyncExitStack() as fresh:
             if self._store is None:
                 store: Store = load("trivet.store", settings.ledger.store)(settings.ledger, kit)
@@ -159,10 +160,11 @@ class Builder:
             self._old.append(self._cache)
         self._settings, self._store, self._cache, self._providers = settings, store, cache, providers
         self._prices = prices
+        able = {name: _able(name, target, providers[name], prices) for name, target in settings.targets.items()}
         return Stages(
             policies=policies,
             cache=cache,
-            routers=routers,
+            routers={name: Ruled(router, able) for name, router in inner.items()},
             providers=providers,
             store=store,
             prices=prices,
@@ -185,6 +187,15 @@ class Builder:
                     opened.push_async_callback(one.aclose)
             opened.push_async_callback(self._aside.aclose)
         self._store, self._cache, self._providers, self._old = None, None, {}, []
+
+
+def _able(name: str, target: TargetSettings, provider: Provider, prices: Prices) -> Able:
+    listed = prices.context(name)
+
+    def context() -> int | None:
+        return getattr(provider, "context_tokens", None) or listed
+
+    return Able(frozenset(target.lacks), context)
 
 
 def _in_file(target: TargetSettings) -> bool:

@@ -110,6 +110,25 @@ class CachePolicy(Struct, frozen=True, kw_only=True, gc=False):
     """Share of all answers that may be wrong hits: what `vcache` and `verified` promise."""
 
 
+class Rule(Struct, frozen=True, kw_only=True, gc=False):
+    """One of `[[policies.X.rules]]`, compiled: what must be so, all of it, and who is asked first then."""
+
+    use: tuple[str, ...]
+    needs: frozenset[str] | None = None
+    """Abilities that the request must need (`routing/needs.py`); None: that does not matter."""
+    lacks: frozenset[str] = frozenset()
+    """Abilities that it must not need."""
+    tokens_from: int = 0
+    tokens_below: int = 0
+    """0: no bound."""
+    language: frozenset[str] = frozenset()
+    header: frozenset[tuple[bytes, bytes]] = frozenset()
+    key: frozenset[str] = frozenset()
+    feature: frozenset[str] = frozenset()
+    agent: frozenset[str] = frozenset()
+    customer: frozenset[str] = frozenset()
+
+
 class Policy(Struct, frozen=True, kw_only=True, gc=False):
     """A virtual model, compiled: the pool and the levers. A target named directly is a policy without levers."""
 
@@ -117,6 +136,7 @@ class Policy(Struct, frozen=True, kw_only=True, gc=False):
     digest: str
     pool: tuple[str, ...]
     route: str = "fixed"
+    rules: tuple[Rule, ...] = ()
     cache: CachePolicy | None = None
     baseline: str | None = None
     transparent: bool = False
@@ -132,6 +152,8 @@ class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     score: float = 0.0
     probability: float = 1.0
     """With which the router would put this candidate first, given the same request (its propensity)."""
+    why: str = ""
+    """In a few words of ours, where something other than the order of the pool put it here: "rule 2"."""
 
 
 class NearMiss(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -96,7 +96,7 @@ def _keys(section: type[Struct], above: str = "") -> set[str]:
             continue
         path = f"{above}{field.name}"
         inner = [h for h in (hints[field.name], *get_args(hints[field.name])) if _is_section(h)]
-        if inner and field.name not in ("price", "timeouts", "tls", "engine"):
+        if inner and field.name not in ("price", "timeouts", "tls", "engine", "rules"):
             found |= _keys(inner[0], f"{path}.")
             found |= {path} if field.name == "cache" and above else set()
         else:

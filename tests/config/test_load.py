@@ -175,10 +175,11 @@ REFUSED = {
     ),
     POLICY + "route = 'learned'\n": (
         'trivet.toml:6: policies.p.route: "learned": This version of Trivet does not have it yet. '
-        'Remove the line, or write "fixed".'
+        'Remove the line, or write "fixed" or "rules".'
     ),
     POLICY + "route = 'fxed'\n": (
-        'trivet.toml:6: policies.p.route: "fxed": no such router is installed. Remove the line, or write "fixed".'
+        'trivet.toml:6: policies.p.route: "fxed": no such router is installed. '
+        'Remove the line, or write "fixed" or "rules".'
     ),
     "[budgets.x]\nlimit = '$5/day'\n": (
         "trivet.toml:1: budgets: This version of Trivet does not have it yet. Remove the section."
@@ -187,7 +188,7 @@ REFUSED = {
     TARGET + "name = 'b'\n": (
         "trivet.toml:4: targets.a.name: There is no such key. "
         "Known: provider, model, base_url, api_key, region, headers, price, timeouts, "
-        "http, proxy, tls, warm, engine."
+        "http, proxy, tls, warm, lacks, engine."
     ),
     TARGET + "[policies.p]\npool = ['b']\n": ('trivet.toml:5: policies.p.pool.0: There is no target "b". Known: a.'),
     POLICY + "baseline = 'aa'\n": ('trivet.toml:6: policies.p.baseline: There is no target "aa". Did you mean "a"?'),

@@ -203,6 +203,7 @@ SECTIONS: tuple[tuple[str, type[Struct]], ...] = (
     ("## `[server]`", config.ServerSettings),
     ("### `server.tls`", config.TlsSettings),
     ("### `server.timeouts`", config.ClientTimeouts),
+    ("### `rules`", config.RuleSection),
     ("## `[ledger]`", config.LedgerSettings),
     ("## `[cache]`", config.CacheSettings),
     ("## `[embedder]`", config.EmbedderSettings),

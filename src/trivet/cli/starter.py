@@ -37,6 +37,10 @@ _EMBEDDED: Final = (
 )
 _TIMEOUTS: Final = '#timeouts = { connect = "5s", first_byte = "2m", idle = "1m" }'
 
+_LACKS: Final = (
+    '#lacks = ["images"]  # tools, images, audio, schema: requests that need one of these go to others of a policy'
+)
+
 _POLICIES: Final = """\
 # ---- Policies: a name that clients ask for, and who may answer. ----
 """
@@ -103,7 +107,7 @@ def _targets(offers: Offers, settings: Settings) -> Iterator[str]:
         if name == last:
             embedded = target.provider == "llamacpp" and not target.base_url
             words.append("# Any target like this one can have these as well:")
-            words += [_EMBEDDED if embedded else _REMOTE, _TIMEOUTS]
+            words += [_EMBEDDED if embedded else _REMOTE, _TIMEOUTS, _LACKS]
             words += [_TLS] if not embedded and not target.base_url.startswith("http:") else []
         yield "\n".join(words) + "\n"
 
@@ -141,6 +145,7 @@ def _policy(name: str, policy: PolicySettings, settings: Settings) -> str:
         f"baseline = {quoted(policy.baseline)}  # savings are counted against it: what you would ask without Trivet",
         '#route = "fixed"  # in the order of the pool; the next is asked when one fails before its first word',
     ]
+    words.append(f"#rules = [{{ use = {_list(policy.pool[-1:])}, tools = true }}]  # who is asked first, and when")
     if regions:
         words.append(f"#residency = {_list(regions)}  # regions; targets elsewhere are never called")
     else:  # a policy that nobody may answer is refused

@@ -17,12 +17,15 @@ from trivet.config.settings import (
     EngineSettings,
     PolicySettings,
     PriceSettings,
+    RuleSection,
     Settings,
     TargetSettings,
     TargetTlsSettings,
 )
 
 _KEY_PLACE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
+
+_LANGUAGE = re.compile(r"[a-z]{2}|[A-Z]{3,}")
 
 _SPEAK_OPENAI = {
     "ollama": "http://127.0.0.1:11434/v1",
@@ -158,6 +161,8 @@ def _conflicts_of_policy(policy: PolicySettings, targets: Mapping[str, TargetSet
             yield place, _no_target(name, targets)
         elif targets[name].model == "*":
             yield place, f'"{name}" takes any model, and a policy needs to know which. Add a target that names one.'
+    for number, rule in enumerate(policy.rules):
+        yield from _conflicts_of_rule(rule, policy.pool, (*at, "rules", number))
     for name in {n for n in policy.pool if policy.pool.count(n) > 1}:
         yield (*at, "pool"), f'"{name}" is in it more than once.'
     regions = {targets[n].region for n in policy.pool if n in targets}
@@ -168,6 +173,17 @@ def _conflicts_of_policy(policy: PolicySettings, targets: Mapping[str, TargetSet
         known = either(json.dumps(r) for r in seams.names("trivet.router"))
         why = NOT_YET if policy.route in LATER_ROUTES else "no such router is installed."
         yield (*at, "route"), f"{shown(policy.route)}: {why} Remove the line, or write {known}."
+
+
+def _conflicts_of_rule(rule: RuleSection, pool: Iterable[str], at: Place) -> Iterator[Misfit]:
+    for i, name in enumerate(rule.use):
+        if name not in pool:
+            yield (*at, "use", i), f"{shown(name)} is not in the pool of this policy. Write one of {either(pool)}."
+    if rule.tokens_below and rule.tokens_below <= rule.tokens_from:
+        yield (*at, "tokens_below"), "No prompt has fewer tokens than this and at least `tokens_from`."
+    for i, language in enumerate(rule.language):
+        if not _LANGUAGE.fullmatch(language):
+            yield (*at, "language", i), 'Write de, en, es, fr, it, nl or pt, or a script such as "CYRILLIC".'
 
 
 def _no_target(name: str, targets: Iterable[str]) -> str:

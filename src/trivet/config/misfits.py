@@ -26,7 +26,7 @@ _LATER = frozenset(
 )
 """Keys of later versions: ignoring them would be a promise broken."""
 
-LATER_ROUTES = frozenset({"rules", "classifier", "cascade", "learned", "clusters", "best_of_n", "orchestrate"})
+LATER_ROUTES = frozenset({"classifier", "cascade", "learned", "clusters", "best_of_n", "orchestrate"})
 NOT_YET = "This version of Trivet does not have it yet."
 
 _PLAIN: Mapping[object, str] = {

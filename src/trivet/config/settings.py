@@ -113,6 +113,8 @@ class TargetSettings(Section, frozen=True):
     tls: TargetTlsSettings = TargetTlsSettings()
     warm: Annotated[int, Meta(ge=0, le=100)] = 0
     """Connections opened at the start and kept open."""
+    lacks: tuple[Literal["tools", "images", "audio", "schema"], ...] = ()
+    """What it cannot do: a policy does not send it requests that need it."""
     engine: EngineSettings = EngineSettings()
     name: str = ""
     """Set from the section's title."""
@@ -133,6 +135,30 @@ class CacheSection(Section, frozen=True):
     tools: bool = False
 
 
+class RuleSection(Section, frozen=True):
+    """`[[policies.X.rules]]`: if all of this is so, these are asked first. The first rule that fits is taken."""
+
+    use: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """Targets of the pool; the others stand by."""
+    tools: bool | None = None
+    images: bool | None = None
+    audio: bool | None = None
+    schema: bool | None = None
+    """Whether the request offers tools, has images or sound, or asks for a JSON schema."""
+    tokens_from: Annotated[int, Meta(ge=0)] = 0
+    tokens_below: Annotated[int, Meta(ge=0)] = 0
+    """Of the prompt, at four bytes a token; 0: no bound."""
+    language: tuple[str, ...] = ()
+    """Of the last question, guessed: `en`, `de`, `fr`, `es`, `it`, `pt`, `nl`, or a script such as `CYRILLIC`."""
+    header: dict[str, str] = {}
+    """Headers that are passed on to the target, with their whole values."""
+    key: tuple[str, ...] = ()
+    """Ids of virtual keys, as `trivet keys list` shows them."""
+    feature: tuple[str, ...] = ()
+    agent: tuple[str, ...] = ()
+    customer: tuple[str, ...] = ()
+
+
 class PolicySettings(Section, frozen=True):
     """`[policies.NAME]`: a virtual model."""
 
@@ -142,6 +168,7 @@ class PolicySettings(Section, frozen=True):
     """The target that savings are counted against; the last of the pool where it is not given."""
     residency: tuple[str, ...] = ()
     """Regions; targets elsewhere are never called. Empty: anywhere."""
+    rules: tuple[RuleSection, ...] = ()
     cache: CacheSection = CacheSection()
 
 

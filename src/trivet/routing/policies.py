@@ -9,9 +9,9 @@ from hashlib import blake2b
 
 import msgspec
 
-from trivet.config import PolicySettings, Settings, TargetSettings, seconds
+from trivet.config import PolicySettings, RuleSection, Settings, TargetSettings, seconds
 from trivet.errors import UnknownModelError
-from trivet.types import CachePolicy, Policy
+from trivet.types import CachePolicy, Policy, Rule
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -93,13 +93,31 @@ def _compile(name: str, policy: PolicySettings, targets: Mapping[str, TargetSett
         digest=_digest({t: targets[t] for t in pool}, policy),
         pool=pool,
         route=policy.route,
+        rules=tuple(_rule(rule, pool) for rule in policy.rules),
         cache=None if section.mode == "off" else cache,
         baseline=policy.baseline or policy.pool[-1],
+    )
+
+
+def _rule(rule: RuleSection, pool: tuple[str, ...]) -> Rule:
+    stated = {"tools": rule.tools, "images": rule.images, "audio": rule.audio, "schema": rule.schema}
+    return Rule(
+        use=tuple(name for name in rule.use if name in pool),
+        needs=frozenset(name for name, there in stated.items() if there) or None,
+        lacks=frozenset(name for name, there in stated.items() if there is False),
+        tokens_from=rule.tokens_from,
+        tokens_below=rule.tokens_below,
+        language=frozenset(rule.language),
+        header=frozenset((name.lower().encode(), value.encode()) for name, value in rule.header.items()),
+        key=frozenset(rule.key),
+        feature=frozenset(rule.feature),
+        agent=frozenset(rule.agent),
+        customer=frozenset(rule.customer),
     )
 
 
 def _digest(targets: Mapping[str, TargetSettings], policy: PolicySettings | None) -> str:
     """Digest what can change an answer: pool, models, addresses, engines; not prices, times or keys."""
     answering = [(name, t.provider, t.model, t.base_url, t.headers, t.engine) for name, t in targets.items()]
-    rules = None if policy is None else (policy.route, policy.cache.tools, policy.cache.max_temperature)
+    rules = None if policy is None else (policy.route, policy.rules, policy.cache.tools, policy.cache.max_temperature)
     return blake2b(_encode((answering, rules)), digest_size=12).hexdigest()

@@ -15,7 +15,8 @@ def head(tally: Tally) -> bytes:
     """Write the headers that tell what happened, as far as that is known when they go out."""
     decision, entry = tally.decision, tally.entry
     if type(decision) is Call:
-        told = f"x-trivet-decision: call\r\nx-trivet-cache: {tally.cache}\r\n"
+        why = decision.targets[0].why if decision.targets else ""
+        told = f"x-trivet-decision: call{f'; why={why}' if why else ''}\r\nx-trivet-cache: {tally.cache}\r\n"
     elif type(decision) is Serve:
         hit = decision.hit
         age_s = hit.age_ms // 1000

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trivet.seams import Router
@@ -20,12 +20,14 @@ class RouterSuite:
         """Build a router."""
         raise NotImplementedError
 
+    @settings(suppress_health_check=[HealthCheck.differing_executors])  # every router inherits the one test
     @given(pool=POOLS)
     def test_it_ranks_the_whole_pool_and_nothing_else(self, pool: list[str]) -> None:
         policy = Policy(name="p", digest="d", pool=tuple(pool))
         ranked = asyncio.run(_rank(self.make(), policy))
         assert sorted(c.target for c in ranked) == sorted(pool)
 
+    @settings(suppress_health_check=[HealthCheck.differing_executors])  # every router inherits the one test
     @given(pool=POOLS)
     def test_its_probabilities_sum_to_one(self, pool: list[str]) -> None:
         policy = Policy(name="p", digest="d", pool=tuple(pool))
