@@ -72,11 +72,12 @@ def stats(*, since: str, as_json: bool, config: Path | None) -> None:
             _share(use.exact, use.requests),
             _share(use.semantic, use.requests),
             f"{use.audits:,}",
+            f"{use.judged:,}",
             "-" if use.saved_nanos is None else dollars(use.saved_nanos),
         )
         for use in used
     ]
-    table(("POLICY", "REQUESTS", "EXACT", "SEMANTIC", "AUDITS", "SAVED"), rows, numbers=range(1, 6))
+    table(("POLICY", "REQUESTS", "EXACT", "SEMANTIC", "AUDITS", "JUDGED", "SAVED"), rows, numbers=range(1, 7))
     if kept:
         click.echo()
         held = [

@@ -7,6 +7,7 @@ are built from it (`build.py`).
 from trivet.config.load import embedder_kind, home, load, models_folder, parse
 from trivet.config.secret import Secret, secret
 from trivet.config.settings import (
+    JUDGES,
     CacheSection,
     CacheSettings,
     ClientTimeouts,
@@ -32,6 +33,7 @@ __all__ = [
     "TargetTlsSettings",
     "PolicySettings",
     "CacheSection",
+    "JUDGES",
     "PriceSettings",
     "TimeoutSettings",
     "TlsSettings",

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
@@ -20,13 +20,15 @@ from trivet.cache.key import Fingerprint, Question, fingerprint, question
 from trivet.cache.semantic import judge
 from trivet.cache.semantic.deciders import decider
 from trivet.cache.semantic.file import File, Row
+from trivet.cache.semantic.judge import Prose
+from trivet.cache.semantic.jury import Jury
 from trivet.cache.semantic.look import NEIGHBOURS, Decider, Kept, Look, Near, Verdict
 from trivet.cache.semantic.meaning import EMBED_WITHIN_S, Meant, Troubles, vector_of
 from trivet.cache.semantic.shelf import Answer, Shelf
 from trivet.cache.semantic.shelf import Found as AnswerNear
-from trivet.config import CacheSettings
+from trivet.config import JUDGES, CacheSettings
 from trivet.errors import UpstreamError
-from trivet.seams import CacheState, Clock, Embedder, Found, Kit, Random
+from trivet.seams import CacheState, Clock, Doubt, Embedder, Found, Kit, Random
 from trivet.seams import Kept as Forgotten
 from trivet.types import CachePolicy, Entry, Hit, Nanos, NearMiss, Policy, Request
 from trivet.wire.chat import read_piece
@@ -62,6 +64,15 @@ class _Ticket(NamedTuple):
     verdict: Verdict | None
 
 
+class _Lesson(NamedTuple):
+    """What a model's verdict is about."""
+
+    policy: Policy
+    answer: Answer
+    ticket: _Ticket
+    asked: int
+
+
 class Served(NamedTuple):
     """A hit that was given out."""
 
@@ -92,6 +103,7 @@ class Tiers:
         """`embedder` lends the embedder; it is called when a policy needs one."""
         self._patience_s = patience_s
         self._troubles = Troubles(tell)
+        self._jury = Jury(random, tell)
         self._exact, self._shelf, self._file = exact, shelf, file
         shelf.gone = self.dropped
         self._lend, self._make = embedder, make
@@ -217,12 +229,14 @@ class Tiers:
 
     # What is kept, and what it teaches.
 
-    async def keep(self, request: Request, policy: Policy, entry: Entry, body: bytes, *, ticket: object) -> None:
-        """Keep an answer; what it teaches is worked out in the background."""
+    async def keep(
+        self, request: Request, policy: Policy, entry: Entry, body: bytes, *, ticket: object
+    ) -> Doubt | None:
+        """Keep an answer; what it teaches is worked out in the background, or given back as a doubt."""
         assert policy.cache is not None
         if policy.cache.mode == "exact":
             await self._exact.keep(request, policy, entry, body, ticket=ticket)
-            return
+            return None
         if not isinstance(ticket, _Ticket):
             made = fingerprint(request, policy)
             asked, vector = None, None
@@ -230,10 +244,10 @@ class Tiers:
                 asked, vector = await self._meant(request, policy, made.body, *await self._ready(policy))
             if made is None or asked is None:
                 await self._exact.keep(request, policy, entry, body, ticket=ticket)
-                return
+                return None
             ticket = _Ticket(made.digest, asked, vector, Look(asked.text, (), asked.context), (), None)
         if _refused(body):
-            return
+            return None
         if len(self._learning) >= MAX_LEARNING:
             self._troubles.count("busy", f"{MAX_LEARNING} answers are being compared already")
             ticket = ticket._replace(verdict=None)
@@ -241,9 +255,33 @@ class Tiers:
             answer = await self._put(request, policy, entry, body, ticket)
         except Exception as error:  # noqa: BLE001  # the client has waited long enough: it gets its answer's end
             self._troubles.count("defect", f"{type(error).__name__}: {error}")
-            return
-        if answer is not None and ticket.verdict is not None:
+            return None
+        if answer is None or ticket.verdict is None:
+            return None
+        found = self._unsettled(policy, answer, ticket)
+        if found is None:
             self._aside(self._learn(policy, answer, ticket))
+            return None
+        asks = self._jury.call(policy.name, _asked(ticket), found, always=ticket.verdict.serve)
+        if not asks:
+            self._aside(self._learn(policy, answer, ticket, judged=False))
+            return None
+        return Doubt(policy.cache.judge, asks, _Lesson(policy, answer, ticket, len(asks)))
+
+    def _unsettled(self, policy: Policy, answer: Answer, ticket: _Ticket) -> Prose | None:
+        """Give the two answers that a model is to compare; None: no model is, or there is nothing to learn."""
+        verdict = ticket.verdict
+        assert policy.cache is not None
+        if policy.cache.judge in JUDGES or verdict is None or verdict.chosen < 0 or verdict.p_correct is None:
+            return None
+        found = judge.settled(answer.body, ticket.near[verdict.chosen].body)
+        return found if isinstance(found, Prose) else None
+
+    def heard(self, doubt: Doubt, bodies: Sequence[bytes | None]) -> None:
+        """Hear what a model says of two answers; see the seam."""
+        policy, answer, ticket, asked = cast("_Lesson", doubt.ticket)
+        same = self._jury.heard(policy.name, bodies, asked)
+        self._aside(self._learn(policy, answer, ticket, same=same, judged=same is not None))
 
     async def _put(self, request: Request, policy: Policy, entry: Entry, body: bytes, ticket: _Ticket) -> Answer | None:
         assert policy.cache is not None
@@ -296,10 +334,18 @@ class Tiers:
             if self._file is not None:
                 self._file.put(Row.of(anew, vector))
 
-    async def _learn(self, policy: Policy, answer: Answer, ticket: _Ticket) -> None:
-        """Compare a fresh answer with those of its neighbours: the decider learns, and like answers form a group."""
+    async def _learn(
+        self, policy: Policy, answer: Answer, ticket: _Ticket, *, same: bool | None = None, judged: bool = True
+    ) -> None:
+        """Compare a fresh answer with those of its neighbours: the decider learns, and like answers form a group.
+
+        Args:
+            same: what a model said of it and the chosen one, if one was asked.
+            judged: False: a model should say, and does not this time; then the decider learns nothing.
+        """
         verdict = ticket.verdict
         assert verdict is not None
+        assert policy.cache is not None
         embedder, decider = await self._ready(policy)
         order = sorted(range(len(ticket.near)), key=lambda i: i != verdict.chosen)
         told: dict[int, bool] = {}
@@ -307,11 +353,13 @@ class Tiers:
             other = ticket.near[i]
             alike = told.get(other.kept.group)
             if alike is None:
-                alike = await judge.same(answer.body, other.body, embedder)
+                alike = same if i == verdict.chosen else None
+                if alike is None:
+                    alike = await judge.same(answer.body, other.body, embedder, by=policy.cache.judge)
                 if alike is None:
                     continue
                 told[other.kept.group] = alike
-            if i == verdict.chosen:
+            if i == verdict.chosen and judged:
                 decider.learn(ticket.look, verdict, same=alike, audited=verdict.serve)
                 if verdict.p_correct is not None:
                     answer.kept.residual = float(alike) - verdict.p_correct
@@ -407,7 +455,7 @@ class Tiers:
         return CacheState(
             answers=len(self._exact) + len(self._shelf),
             bytes=self._exact.bytes + self._shelf.bytes,
-            troubles=self._troubles.counts,
+            troubles={**self._troubles.counts, **self._jury.troubles},
             deciders={name: decider.report() for name, (_, decider) in self._deciders.items()},
         )
 
@@ -462,6 +510,11 @@ def _missed(found: Iterable[AnswerNear], verdict: Verdict, *, shadow: bool) -> t
             NearMiss(entry_id=answer.origin_id, kind="semantic", why=why, cosine=round(cosine, 4), p_correct=p_correct)
         )
     return tuple(told[:TOLD])
+
+
+def _asked(ticket: _Ticket) -> str:
+    """Give the question as a judge is told it: what the user said before, and the last words."""
+    return "\n".join(words for words in (ticket.look.context, ticket.look.text) if words)
 
 
 def _refused(body: bytes) -> bool:
