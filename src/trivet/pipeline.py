@@ -242,7 +242,7 @@ async def judge(kept: Tally, doubt: Doubt, stages: Stages) -> Sequence[Entry]:
         entries += [] if tally.entry is None else [tally.entry]
         if bodies[-1] is None:
             break
-    stages.cache.heard(doubt, bodies)
+    stages.cache.heard(doubt, bodies, Nanos(sum(entry.outcome.cost_nanos or 0 for entry in entries)))
     return entries
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from msgspec import Raw
 
 from trivet.errors import ConfigError
-from trivet.types import Candidate, Chunk, Entry, Hit, Hold, NearMiss, Policy, Request
+from trivet.types import Candidate, Chunk, Entry, Hit, Hold, Nanos, NearMiss, Policy, Request
 
 if TYPE_CHECKING:  # numpy takes longer to import than all of this
     import numpy as np
@@ -274,8 +274,11 @@ class Startable(Protocol):
 class Doubting(Protocol):
     """What a Cache may have besides: it has answers compared by a model."""
 
-    def heard(self, doubt: Doubt, bodies: Sequence[bytes | None]) -> None:
+    def heard(self, doubt: Doubt, bodies: Sequence[bytes | None], cost_nanos: Nanos) -> None:
         """Hear what was answered to its requests: one whole `chat.completion` for each; None, or too few: it failed.
+
+        Args:
+            cost_nanos: of them all, as far as it is known.
 
         A doubt that nobody had time for is not heard of again.
         """

@@ -112,6 +112,8 @@ class CachePolicy(Struct, frozen=True, kw_only=True, gc=False):
     """Share of all answers that may be wrong hits: what `vcache` and `verified` promise."""
     judge: str = "likeness"
     """How answers in prose are compared: `equality`, `likeness`, or by a model, whose target or policy this is."""
+    auto_off: bool = True
+    """Likeness is left alone where looking for it costs more than its hits save."""
 
 
 class Policy(Struct, frozen=True, kw_only=True, gc=False):
@@ -142,6 +144,7 @@ class NearMiss(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A kept answer that was looked at and not served, and why."""
 
     entry_id: str
+    """Of its Entry; "": none was looked at."""
     kind: str
     why: str
     cosine: float | None = None

@@ -46,6 +46,7 @@ mode = "exact"           # the same request again; "verified" also questions tha
 #max_error = 0.01         # of "verified": at most this share of all answers are wrong hits
 #threshold = 0.93         # of "static": serves from this cosine on
 #judge = "likeness"       # who says that two answers say the same: also "equality", or a target or policy to ask
+#auto_off = true          # likeness is left alone where looking costs more than hits save
 #ttl = "24h"              # how long an answer may be served
 #partition = ["customer"] # customer, feature, agent: labels of the request that keep answers apart
 #max_temperature = 1.0    # requests with a higher one are not cached; 0 is strict

@@ -134,6 +134,8 @@ class CacheSection(Section, frozen=True):
     judge: str = "likeness"
     """Who says whether two answers in prose say the same: `equality`, `likeness`, or a target or policy that is
     asked."""
+    auto_off: bool = True
+    """Likeness is left alone where looking for it costs more than its hits save."""
     ttl: Span = "24h"
     partition: tuple[Literal["customer", "feature", "agent"], ...] = ()
     max_temperature: Annotated[float, Meta(ge=0, le=2)] = 1.0

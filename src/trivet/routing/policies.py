@@ -88,6 +88,7 @@ def _compile(name: str, policy: PolicySettings, targets: Mapping[str, TargetSett
         threshold=section.threshold,
         max_error=section.max_error,
         judge=section.judge,
+        auto_off=section.auto_off,
     )
     return Policy(
         name=name,

@@ -240,11 +240,17 @@ def _cache(lines: list[str], cache: CacheState, skipped: Mapping[str, int]) -> N
         ("judge", "trivet_comparisons_skipped_total", "Comparisons by a model that were too many at once."),
     ):
         _counter(lines, name, words, (), Counter({(): skipped.get(kind, 0)}))
+    for figure, name, words in (
+        ("promise_broken", "trivet_cache_promise_broken", "1: audits show more wrong hits than max_error."),
+        ("spaces_off", "trivet_cache_spaces_off", "Tenants and namespaces where likeness does not pay and is off."),
+    ):
+        told = {policy: figures[figure] for policy, figures in cache.deciders.items() if figure in figures}
+        _gauge(lines, name, words, ("policy",), Counter({(policy,): int(value) for policy, value in told.items()}))
     _head(lines, "trivet_cache_decider", "What the decider of a policy says of itself: docs/cache.md.", "gauge")
     for policy, figures in sorted(cache.deciders.items()):
         for name, value in sorted(figures.items()):
-            told = _labels(("policy", "figure"), (policy, name))
-            lines.append(f"trivet_cache_decider{{{told}}} {value:.9g}")
+            labels = _labels(("policy", "figure"), (policy, name))
+            lines.append(f"trivet_cache_decider{{{labels}}} {value:.9g}")
 
 
 class Histogram:
