@@ -9,23 +9,26 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import msgspec
+from msgspec import Raw
 from msgspec.structs import replace
 
 from trivet.aside import Aside
 from trivet.errors import BadRequestError, CacheMissError, DeadlineError, RefusedError, TrivetError, UpstreamError
 from trivet.ledger.prices import Cost, Prices
 from trivet.routing.policies import Policies
-from trivet.seams import Cache, Clock, Provider, Router, Store
+from trivet.seams import Cache, Clock, Doubt, Doubting, Provider, Router, Store
 from trivet.types import (
     Attempt,
     Baseline,
     Call,
     Chunk,
+    Controls,
     Decision,
     Entry,
     Facts,
@@ -50,6 +53,9 @@ MAX_KEPT_BYTES = 8 * 1024 * 1024
 
 MAX_NAME = 512
 """Characters of a name in an Entry that a client or a target may choose freely."""
+
+JUDGE_WITHIN_MS = 60_000
+"""For the first word of a model that compares answers: nobody waits, but a model in this machine may be busy."""
 
 MAX_ENDS = 256
 """Chunks that may end an answer, and so are held back: one for each choice (`n` is at most 128), and their usage."""
@@ -87,6 +93,7 @@ class Tally:
     fault: Fault | None = None
     """Why the edge cannot take the request at all (no key, bad JSON), if it cannot."""
     policy: Policy | None = None
+    """Found by the model that is asked for, unless it is set before: work of ours is on another policy's account."""
     facts: Facts = Facts()
     cache: str = "off"
     ticket: object = None
@@ -186,12 +193,12 @@ async def answer(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
     if tally.gathered is not None:
         await keep(tally, stages)
     if type(tally.decision) is Serve and tally.decision.hit.audit:
-        stages.aside.start(audit(tally, stages))
+        stages.aside.start(audit(tally, stages), "audit")
     for chunk in ending:
         yield chunk
 
 
-async def audit(served: Tally, stages: Stages) -> Entry | None:
+async def audit(served: Tally, stages: Stages) -> Sequence[Entry]:
     """Ask upstream what a hit answered already, so that the cache can compare: a request of its own, with its Entry."""
     asked, clock = served.request, stages.clock
     request = replace(
@@ -203,13 +210,49 @@ async def audit(served: Tally, stages: Stages) -> Entry | None:
     )
     tally = Tally(request, clock.mono_ns())
     tally.ticket = served.ticket
+    await _answered(tally, stages)
+    return [] if tally.entry is None else [tally.entry]
+
+
+async def judge(kept: Tally, doubt: Doubt, stages: Stages) -> Sequence[Entry]:
+    """Have a model compare two answers for the cache: requests of their own on the policy's account, each with its
+    Entry. They have no cache, so that none of them is ever kept, likened, audited or judged itself."""
+    asked, clock = kept.request, stages.clock
+    assert kept.policy is not None
+    assert isinstance(stages.cache, Doubting)
+    account = {"name": kept.policy.name, "baseline": kept.policy.baseline, "transparent": False, "cache": None}
+    policy = replace(stages.policies.find(doubt.model), **account)
+    bodies: list[bytes | None] = []
+    entries = []
+    for number, fields in enumerate(doubt.asks, 1):
+        request = Request(
+            id=f"{asked.id}-judge-{number}",
+            tenant=asked.tenant,
+            key_id=asked.key_id,
+            model=doubt.model,
+            fields={"model": Raw(msgspec.json.encode(doubt.model)), **fields},
+            labels=asked.labels,
+            controls=Controls(cache="off", deadline_ms=JUDGE_WITHIN_MS),
+            at_ns=clock.now_ns(),
+            judge_of=asked.id,
+        )
+        tally = Tally(request, clock.mono_ns())
+        tally.policy = policy
+        bodies.append(await _answered(tally, stages))
+        entries += [] if tally.entry is None else [tally.entry]
+        if bodies[-1] is None:
+            break
+    stages.cache.heard(doubt, bodies, Nanos(sum(entry.outcome.cost_nanos or 0 for entry in entries)))
+    return entries
+
+
+async def _answered(tally: Tally, stages: Stages) -> bytes | None:
+    """Give the whole answer to a request of ours; None: there is none, and its Entry says why."""
     try:
         async with aclosing(answer(tally, stages)) as chunks:
-            async for _ in chunks:
-                pass
+            return b"".join([chunk.data async for chunk in chunks])
     except TrivetError:
-        return tally.entry  # which says what happened; nobody waits for more
-    return tally.entry
+        return None
 
 
 # ---- look: the only I/O before the answer ----------------------------------------------------------------------------
@@ -221,7 +264,7 @@ async def look(tally: Tally, stages: Stages) -> Facts:
         return Facts(fault=tally.fault)
     request = tally.request
     try:
-        tally.policy = policy = stages.policies.find(request.model)
+        tally.policy = policy = tally.policy or stages.policies.find(request.model)
         if request.controls.baseline and request.controls.baseline not in stages.providers:
             raise BadRequestError(
                 f"x-trivet-baseline names {request.controls.baseline!r}, which is no target here.",
@@ -389,6 +432,7 @@ def settle(tally: Tally, stages: Stages) -> Awaitable[None] | None:
         cosine=hit.cosine if hit else None,
         p_correct=hit.p_correct if hit else None,
         audit_of=request.audit_of,
+        judge_of=request.judge_of,
         price_version=cost.version,
         embedder_digest=tally.embedder_digest,
         outcome=_outcome(tally, stages, usage=usage, estimated=estimated, cost=cost),
@@ -497,9 +541,10 @@ def _compare(
     name = tally.request.controls.baseline or (policy.baseline if policy else None)
     if name is None or tally.error is not None:
         return None, {}
-    if tally.request.audit_of:  # without Trivet it would not have been asked at all
+    lever = "audit" if tally.request.audit_of else "judge" if tally.request.judge_of else ""
+    if lever:  # without Trivet it would not have been asked at all
         nanos = cost.nanos
-        return Baseline(target=name, cost_nanos=Nanos(0)), {} if nanos is None else {"audit": Nanos(-nanos)}
+        return Baseline(target=name, cost_nanos=Nanos(0)), {} if nanos is None else {lever: Nanos(-nanos)}
     hit = tally.decision.hit.kind if type(tally.decision) is Serve else ""
     return stages.prices.compare(name, target=tally.target, hit=hit, usage=usage, cost=cost, at_ns=tally.request.at_ns)
 
@@ -539,7 +584,9 @@ async def keep(tally: Tally, stages: Stages) -> None:
             body = join(gathered) if tally.request.stream else gathered[0]
         except UpstreamError:  # relayed as it came; it could not be replayed
             return
-        await stages.cache.keep(tally.request, policy, entry, body, ticket=tally.ticket)
+        doubt = await stages.cache.keep(tally.request, policy, entry, body, ticket=tally.ticket)
+        if doubt is not None:
+            stages.aside.start(judge(tally, doubt, stages), "judge")
 
 
 def _start_deadline(tally: Tally) -> asyncio.TimerHandle | None:

@@ -15,8 +15,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+from msgspec import Raw
+
 from trivet.errors import ConfigError
-from trivet.types import Candidate, Chunk, Entry, Hit, Hold, NearMiss, Policy, Request
+from trivet.types import Candidate, Chunk, Entry, Hit, Hold, Nanos, NearMiss, Policy, Request
 
 if TYPE_CHECKING:  # numpy takes longer to import than all of this
     import numpy as np
@@ -223,6 +225,17 @@ class Found(NamedTuple):
     """Of the embedder by which meanings were compared, if they were."""
 
 
+class Doubt(NamedTuple):
+    """Two answers of which a cache wants to hear from a model whether they say the same."""
+
+    model: str
+    """The target or policy to ask."""
+    asks: tuple[dict[str, Raw], ...]
+    """The members of chat requests, but for the model."""
+    ticket: object
+    """Whatever the cache wants back with the answers."""
+
+
 class Cache(Protocol):
     """Answers already known. A builder is `build(settings: config.CacheSettings, kit: Kit) -> Cache`."""
 
@@ -230,8 +243,12 @@ class Cache(Protocol):
         """Look for a kept answer. Never raises for a fault of its own: a cache that is broken is a miss."""
         ...
 
-    async def keep(self, request: Request, policy: Policy, entry: Entry, body: bytes, *, ticket: object) -> None:
+    async def keep(
+        self, request: Request, policy: Policy, entry: Entry, body: bytes, *, ticket: object
+    ) -> Doubt | None:
         """Keep a whole answer (one `chat.completion`). Called only for answers that the policy lets be kept.
+
+        Gives what a model is to say of it, where the policy names one for that; a `Doubting` cache hears the answer.
 
         Args:
             ticket: what `find` gave for this request; None where it was not looked for (`x-trivet-cache: refresh`).
@@ -249,6 +266,21 @@ class Startable(Protocol):
         """Get ready for these policies in the background (load an embedder, open files); returns at once.
 
         Called for each configuration. Raises ConfigError: something that they need cannot be had.
+        """
+        ...
+
+
+@runtime_checkable
+class Doubting(Protocol):
+    """What a Cache may have besides: it has answers compared by a model."""
+
+    def heard(self, doubt: Doubt, bodies: Sequence[bytes | None], cost_nanos: Nanos) -> None:
+        """Hear what was answered to its requests: one whole `chat.completion` for each; None, or too few: it failed.
+
+        Args:
+            cost_nanos: of them all, as far as it is known.
+
+        A doubt that nobody had time for is not heard of again.
         """
         ...
 

@@ -94,6 +94,8 @@ class Request(Struct, frozen=True, kw_only=True, gc=False):
     """Time of day at which the first byte of it was in our hands."""
     audit_of: str = ""
     """Id of the request whose hit this one checks."""
+    judge_of: str = ""
+    """Id of the request whose answer this one has compared with another."""
 
 
 class CachePolicy(Struct, frozen=True, kw_only=True, gc=False):
@@ -108,6 +110,10 @@ class CachePolicy(Struct, frozen=True, kw_only=True, gc=False):
     """Cosine from which `static` serves."""
     max_error: float = 0.01
     """Share of all answers that may be wrong hits: what `vcache` and `verified` promise."""
+    judge: str = "likeness"
+    """How answers in prose are compared: `equality`, `likeness`, or by a model, whose target or policy this is."""
+    auto_off: bool = True
+    """Likeness is left alone where looking for it costs more than its hits save."""
 
 
 class Rule(Struct, frozen=True, kw_only=True, gc=False):
@@ -160,6 +166,7 @@ class NearMiss(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A kept answer that was looked at and not served, and why."""
 
     entry_id: str
+    """Of its Entry; "": none was looked at."""
     kind: str
     why: str
     cosine: float | None = None
@@ -349,6 +356,8 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Of a semantic hit: how likely its answer was thought to be right."""
     audit_of: str = ""
     """Id of the Entry whose hit this request checked: it was asked by us, in the background."""
+    judge_of: str = ""
+    """Id of the Entry whose answer this request had compared with a kept one: asked by us too."""
     hit_age_ms: int = 0
     price_version: str = ""
     embedder_digest: str = ""

@@ -9,10 +9,13 @@ from click.testing import CliRunner, Result
 
 from tests.cache.semantic.test_file import LATE, Side
 from tests.cache.semantic.test_shelf import answer, axis
+from tests.cache.semantic.test_watch import broken, watching
 from tests.cli.test_usage import entry
 from trivet.build import kit
 from trivet.cache.semantic.file import Row
+from trivet.cache.semantic.gain import Space
 from trivet.cache.semantic.tier import place
+from trivet.cache.semantic.watch import NAME
 from trivet.cli.main import cli
 from trivet.config import Settings
 from trivet.ledger.sqlite import build
@@ -32,9 +35,17 @@ def filled(home: Path) -> Path:
         for i, kind in enumerate(["miss", "miss", "exact", "semantic"]):
             store.settle(None, entry(f"req_{i}", cache=kind))
         store.settle(None, entry("req_3-audit", cache="refresh", audit_of="req_3", saved={"audit": Nanos(-151_200)}))
+        for i in (1, 2):
+            judged = entry(f"req_3-audit-judge-{i}", cache="off", judge_of="req_3-audit", saved={"judge": Nanos(-50)})
+            store.settle(None, judged)
         store.settle(None, entry("req_9", cache="off", policy="none"))
         await store.aclose()
         side = Side(place(home))
+        watch, _ = watching()
+        broken(watch)
+        watch.gains[Space("acme", "n")].off = "of 1,000 looks 0 were hits"
+        side.file.learn("support", NAME, watch.save)
+        side.file.save()
         for number, tenant in enumerate(["acme", "acme", "globex"]):
             one = answer(number, policy="support", tenant=tenant, tags=(f"t{number}",), expires_ns=LATE)
             side.file.put(Row.of(one, axis(number)))
@@ -52,11 +63,23 @@ def test_what_is_kept_and_what_it_answered_is_shown(filled: Path) -> None:
     result = cache("stats")
     assert result.exit_code == 0, result.output
     rows = [line.split() for line in result.output.splitlines() if line.startswith("support")]
-    assert rows[0][1:7] == ["4", "1", "(25.0%)", "1", "(25.0%)", "1"]
+    assert rows[0][1:8] == ["4", "1", "(25.0%)", "1", "(25.0%)", "1", "2"]
     assert rows[1][1:3] == ["3", "3"]
     told = json.loads(cache("stats", "--json").output)
-    assert (told["used"][0]["semantic"], told["used"][0]["saved_nanos"]) == (1, 2 * 248_800 - 151_200)
+    assert (told["used"][0]["semantic"], told["used"][0]["saved_nanos"]) == (1, 2 * 248_800 - 151_200 - 100)
     assert [one["policy"] for one in told["kept"]] == ["support"]
+
+
+def test_a_broken_promise_and_where_likeness_is_off_are_shown(filled: Path) -> None:
+    result = cache("stats")
+    rows = [line.split() for line in result.output.splitlines() if line.startswith("support")]
+    assert (rows[2][1:3], rows[2][-1]) == (["2.00%", "200"], "BROKEN")
+    assert 'set mode = "shadow"' in result.output
+    assert rows[3] == ["support", "acme", "n", "of", "1,000", "looks", "0", "were", "hits"]
+    told = json.loads(cache("stats", "--json").output)["watched"]["support"]
+    assert (told["broken"], told["audits"], told["audits_wrong"], told["max_error"]) == (True, 200, 50, 0.02)
+    assert told["error_low"] > 0.02
+    assert told["off"] == [{"tenant": "acme", "namespace": "n", "why": "of 1,000 looks 0 were hits"}]
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,24 @@ REFUSED = {
     POLICY + "[policies.p.cache]\nmax_error = 0\n": (
         "trivet.toml:7: policies.p.cache.max_error: 0 is not a number above 0, at most 0.5."
     ),
+    POLICY + "[policies.p.cache]\njudge = 'likenes'\n": (
+        'trivet.toml:7: policies.p.cache.judge: There is no target or policy "likenes". Known: a, p. '
+        'Or write "equality" or "likeness".'
+    ),
+    TARGET + "[targets.w]\nprovider = 'openai'\n[policies.p]\npool = ['a']\n[policies.p.cache]\njudge = 'w'\n": (
+        'trivet.toml:9: policies.p.cache.judge: "w" takes any model, and a judge is one model. '
+        "Add a target that names it."
+    ),
+    TARGET + "[targets.e]\nprovider = 'embedder'\n[policies.p]\npool = ['a']\n[policies.p.cache]\njudge = 'e'\n": (
+        'trivet.toml:9: policies.p.cache.judge: "e" makes embeddings and answers nothing. Write a target that does.'
+    ),
+    TARGET
+    + "region = 'eu'\n[targets.b]\nprovider = 'openai'\nmodel = 'b'\nregion = 'us'\n"
+    + "[policies.q]\npool = ['a', 'b']\n[policies.p]\npool = ['a']\nresidency = ['eu']\n"
+    + "[policies.p.cache]\njudge = 'q'\n": (
+        'trivet.toml:15: policies.p.cache.judge: It would show answers to "b", which is in "us", and `residency` '
+        "leaves that out."
+    ),
     POLICY + "[policies.p.cache]\nmode = 'likely'\n": (
         'trivet.toml:7: policies.p.cache.mode: "likely" is not "off", "exact", "static", "vcache", "verified" or '
         '"shadow".'

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.edge_kit import ASK, POLICY, bearer, get, make_key, post, raw, until
+from trivet.seams import CacheState
 from trivet.server.metrics import Metrics
 from trivet.testing.house import house
 from trivet.testing.store_suite import an_entry
@@ -139,3 +140,21 @@ def test_the_number_of_series_is_bounded_and_nothing_is_left_out() -> None:
     assert sum(name == "trivet_requests_total" for name, _ in samples) <= 2100
     assert metrics.requests == 5001
     assert total(samples, "trivet_cost_nanodollars_total") == 5000 + (entry.outcome.cost_nanos or 0)
+
+
+def test_a_broken_promise_has_a_gauge_of_its_own_and_so_has_likeness_that_is_off() -> None:
+    figures = {
+        "p": {"promise_broken": 1.0, "spaces_off": 2, "measured_error": 0.031},
+        "q": {"promise_broken": 0.0, "spaces_off": 0, "measured_error": 0.0},
+        "of a plugin": {"hits": 5.0},
+    }
+    state = CacheState(answers=3, bytes=100, troubles={"judge_torn": 4}, deciders=figures)
+    samples = parse(Metrics().text({}, answers=state, skipped={"audit": 1, "judge": 7}))
+    assert total(samples, "trivet_cache_promise_broken", policy="p") == 1
+    assert total(samples, "trivet_cache_promise_broken") == 1
+    assert total(samples, "trivet_cache_spaces_off", policy="p") == 2
+    assert total(samples, "trivet_cache_decider", policy="p", figure="measured_error") == 0.031
+    assert total(samples, "trivet_cache_decider", policy="of a plugin", figure="hits") == 5
+    assert total(samples, "trivet_cache_troubles_total", kind="judge_torn") == 4
+    assert total(samples, "trivet_audits_skipped_total") == 1
+    assert total(samples, "trivet_comparisons_skipped_total") == 7

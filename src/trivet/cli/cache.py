@@ -12,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from trivet.cache.semantic import contents
+from trivet.cache.semantic import contents, watch
 from trivet.cache.semantic.shelf import Answer
 from trivet.cache.semantic.tier import place
 from trivet.cli.text import clean, clock, dollars, table
@@ -46,10 +46,10 @@ command.add_command(tune)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--config", type=click.Path(path_type=Path), help="Whose ledger to read.  [default: ./trivet.toml]")
 def stats(*, since: str, as_json: bool, config: Path | None) -> None:
-    """Show what is kept, and what share of the requests it answered.
+    """Show what is kept, what share of the requests it answered, and how well it keeps its promise.
 
-    WRONG are audits and other comparisons in which another answer came back; what a running gateway reckons its error
-    to be is in its /metrics.
+    WRONG are comparisons in which another answer came back. ERROR is the share of all answers that were wrong hits, as
+    audits measured it lately, with its 95 % interval; a gateway writes it down each ten seconds in which it learns.
     """
     now_ns = time.time_ns()
     try:
@@ -58,9 +58,12 @@ def stats(*, since: str, as_json: bool, config: Path | None) -> None:
         raise ConfigError(f"--since {since!r} is no span such as 7d, 24h or 30m.") from None
     file, ledger = place(home(os.environ)), folder(load(config, os.environ).ledger, home(os.environ))
     kept = contents.held(file, now_ns=now_ns) if file.exists() else []
+    watched = contents.watched(file) if file.exists() else {}
     used = report.cache_use(ledger, since_ns=since_ns, until_ns=now_ns, tell=_tell) if ledger.is_dir() else []
     if as_json:
-        _print_json({"since": since, "kept": msgspec.to_builtins(kept), "used": msgspec.to_builtins(used)})
+        found = {policy: _looked(state) for policy, state in watched.items()}
+        told = {"since": since, "kept": msgspec.to_builtins(kept), "used": msgspec.to_builtins(used), "watched": found}
+        _print_json(told)
         return
     if not kept and not used:
         click.echo("No policy has a cache that was used yet.", err=True)
@@ -72,11 +75,12 @@ def stats(*, since: str, as_json: bool, config: Path | None) -> None:
             _share(use.exact, use.requests),
             _share(use.semantic, use.requests),
             f"{use.audits:,}",
+            f"{use.judged:,}",
             "-" if use.saved_nanos is None else dollars(use.saved_nanos),
         )
         for use in used
     ]
-    table(("POLICY", "REQUESTS", "EXACT", "SEMANTIC", "AUDITS", "SAVED"), rows, numbers=range(1, 6))
+    table(("POLICY", "REQUESTS", "EXACT", "SEMANTIC", "AUDITS", "JUDGED", "SAVED"), rows, numbers=range(1, 7))
     if kept:
         click.echo()
         held = [
@@ -93,6 +97,53 @@ def stats(*, since: str, as_json: bool, config: Path | None) -> None:
         ]
         head = ("ON THE DISK", "ANSWERS", "DIFFERENT", "SIZE", "RIGHT", "WRONG", "OLDEST (UTC)")
         table(head, held, numbers=range(1, 6))
+    _print_watched(watched)
+
+
+def _looked(state: watch.State) -> dict[str, Any]:
+    error, low, high = state.error
+    return {
+        "at_ns": state.at_ns,
+        "max_error": state.promise,
+        "audits": state.audits,
+        "audits_wrong": state.audits_wrong,
+        "error": error,
+        "error_low": low,
+        "error_high": high,
+        "broken": state.alarm.broken,
+        "off": [{"tenant": s.tenant, "namespace": s.namespace, "why": g.off} for s, g in state.gains if g.off],
+    }
+
+
+def _print_watched(watched: dict[str, watch.State]) -> None:
+    rows = []
+    for policy, state in sorted(watched.items()):
+        error, low, high = state.error
+        promised = state.promise < 1
+        rows.append(
+            (
+                clean(policy),
+                f"{state.promise:.2%}" if promised else "-",
+                f"{state.audits:,}",
+                f"{error:.2%}" if state.audits else "-",
+                f"{low:.2%} to {high:.2%}" if state.audits else "-",
+                "" if not promised or not state.audits else "BROKEN" if state.alarm.broken else "kept",
+            )
+        )
+    if rows:
+        click.echo()
+        table(("PROMISE", "MAX ERROR", "AUDITS", "ERROR", "95 % INTERVAL", ""), rows, numbers=range(1, 5))
+    if any(state.alarm.broken for state in watched.values()):
+        click.echo(f"\n{watch.WHAT_TO_DO}")
+    off = [
+        (clean(policy), clean(space.tenant), clean(space.namespace), gain.off)
+        for policy, state in sorted(watched.items())
+        for space, gain in state.gains
+        if gain.off
+    ]
+    if off:
+        click.echo()
+        table(("LIKENESS IS OFF", "TENANT", "NAMESPACE", "IT DID NOT PAY"), off)
 
 
 @command.command("invalidate")

@@ -7,6 +7,7 @@ are built from it (`build.py`).
 from trivet.config.load import embedder_kind, home, load, models_folder, parse
 from trivet.config.secret import Secret, secret
 from trivet.config.settings import (
+    JUDGES,
     CacheSection,
     CacheSettings,
     ClientTimeouts,
@@ -34,6 +35,7 @@ __all__ = [
     "PolicySettings",
     "RuleSection",
     "CacheSection",
+    "JUDGES",
     "PriceSettings",
     "TimeoutSettings",
     "TlsSettings",

@@ -14,6 +14,7 @@ from trivet import seams
 from trivet.config.misfits import LATER_ROUTES, NOT_YET, Misfit, Place, either, shown
 from trivet.config.secret import KEY_WORDS
 from trivet.config.settings import (
+    JUDGES,
     EngineSettings,
     PolicySettings,
     PriceSettings,
@@ -54,6 +55,8 @@ def conflicts(settings: Settings) -> Iterator[Misfit]:
         yield from _conflicts_of_price(target.price, (*at, "price"))
     for name, policy in settings.policies.items():
         yield from _conflicts_of_policy(policy, settings.targets, ("policies", name))
+        if policy.cache.judge not in JUDGES:
+            yield from _conflicts_of_judge(policy, settings, ("policies", name, "cache", "judge"))
     yield from _conflicts_of_names(settings)
     yield from _conflicts_of_stages(settings)
 
@@ -184,6 +187,28 @@ def _conflicts_of_rule(rule: RuleSection, pool: Iterable[str], at: Place) -> Ite
     for i, language in enumerate(rule.language):
         if not _LANGUAGE.fullmatch(language):
             yield (*at, "language", i), 'Write de, en, es, fr, it, nl or pt, or a script such as "CYRILLIC".'
+
+
+def _conflicts_of_judge(policy: PolicySettings, settings: Settings, at: Place) -> Iterator[Misfit]:
+    """Check the model that compares a policy's answers: it sees them, so it is bound to the same regions."""
+    name, targets = policy.cache.judge, settings.targets
+    other = settings.policies.get(name)
+    if other is None and name not in targets:
+        known = either(json.dumps(word) for word in JUDGES)
+        words = _no_target(name, [*targets, *settings.policies]).replace("no target", "no target or policy")
+        yield at, f"{words} Or write {known}."
+        return
+    pool = [name] if other is None else [n for n in other.pool if n in targets]
+    if other is not None and other.residency:
+        pool = [n for n in pool if targets[n].region in other.residency]
+    for one in pool:
+        if targets[one].provider == "embedder":
+            yield at, f'"{one}" makes embeddings and answers nothing. Write a target that does.'
+        elif targets[one].model == "*" and other is None:
+            yield at, f'"{one}" takes any model, and a judge is one model. Add a target that names it.'
+        elif policy.residency and targets[one].region not in policy.residency:
+            have = json.dumps(targets[one].region)
+            yield at, f'It would show answers to "{one}", which is in {have}, and `residency` leaves that out.'
 
 
 def _no_target(name: str, targets: Iterable[str]) -> str:

@@ -120,6 +120,10 @@ class TargetSettings(Section, frozen=True):
     """Set from the section's title."""
 
 
+JUDGES = ("equality", "likeness")
+"""Words for `judge` that name no target or policy."""
+
+
 class CacheSection(Section, frozen=True):
     """`[policies.X.cache]`."""
 
@@ -129,6 +133,11 @@ class CacheSection(Section, frozen=True):
     threshold: Annotated[float, Meta(gt=0, le=1)] = 0.93
     max_error: Annotated[float, Meta(gt=0, le=0.5)] = 0.01
     """Share of all answers that may be wrong hits, for `vcache`, `verified` and `shadow`."""
+    judge: str = "likeness"
+    """Who says whether two answers in prose say the same: `equality`, `likeness`, or a target or policy that is
+    asked."""
+    auto_off: bool = True
+    """Likeness is left alone where looking for it costs more than its hits save."""
     ttl: Span = "24h"
     partition: tuple[Literal["customer", "feature", "agent"], ...] = ()
     max_temperature: Annotated[float, Meta(ge=0, le=2)] = 1.0

@@ -125,26 +125,31 @@ class CacheUse(msgspec.Struct, frozen=True, kw_only=True):
 
     policy: str
     requests: int
-    """All but audits."""
+    """All but audits, and questions to a judge."""
     exact: int
     semantic: int
     audits: int
+    judged: int
+    """Requests to a model that compares answers: two for a comparison."""
     saved_nanos: int | None
-    """By the cache, less what audits cost; None: no baseline is known."""
+    """By the cache, less what audits and judges cost; None: no baseline is known."""
 
 
 def cache_use(path: Path, *, since_ns: int, until_ns: int, tell: Callable[[str], None]) -> list[CacheUse]:
     """Count hits of the policies that have a cache, most requests first. Raises `LedgerError` as `usage` does."""
     with _opened(path, tell) as db:
         found = db.execute(
-            """SELECT policy, sum(id NOT LIKE '%-audit'), sum(cache = 'exact'), sum(cache = 'semantic'),
-                sum(id LIKE '%-audit'),
-                sum(saved_nanos) FILTER (WHERE cache IN ('exact', 'semantic') OR id LIKE '%-audit')
-            FROM entries WHERE at_ns >= ? AND at_ns < ? AND cache NOT IN ('', 'off') AND policy <> ''
+            """SELECT policy, sum(id NOT LIKE '%-audit' AND id NOT LIKE '%-judge-_'), sum(cache = 'exact'),
+                sum(cache = 'semantic'), sum(id LIKE '%-audit'), sum(id LIKE '%-judge-_'),
+                sum(saved_nanos) FILTER (
+                    WHERE cache IN ('exact', 'semantic') OR id LIKE '%-audit' OR id LIKE '%-judge-_'
+                )
+            FROM entries
+            WHERE at_ns >= ? AND at_ns < ? AND policy <> '' AND (cache NOT IN ('', 'off') OR id LIKE '%-judge-_')
             GROUP BY policy ORDER BY 2 DESC, 1""",
             (since_ns, until_ns),
         ).fetchall()
-    names = ("policy", "requests", "exact", "semantic", "audits", "saved_nanos")
+    names = ("policy", "requests", "exact", "semantic", "audits", "judged", "saved_nanos")
     return [CacheUse(**dict(zip(names, row, strict=True))) for row in found]
 
 

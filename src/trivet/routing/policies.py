@@ -87,6 +87,8 @@ def _compile(name: str, policy: PolicySettings, targets: Mapping[str, TargetSett
         partition=section.partition,
         threshold=section.threshold,
         max_error=section.max_error,
+        judge=section.judge,
+        auto_off=section.auto_off,
     )
     return Policy(
         name=name,

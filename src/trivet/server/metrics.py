@@ -23,6 +23,7 @@ _MAX_SERIES = 2000
 """Names of wildcard policies come from the configuration, so this is never met in earnest; it bounds memory."""
 
 _NONE: Mapping[str, Connections] = MappingProxyType({})
+_NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 
 Labels = tuple[str, ...]
 _encode, _decode = msgspec.msgpack.encode, msgspec.msgpack.decode
@@ -150,7 +151,7 @@ class Metrics:
         connections: Mapping[str, Connections] = _NONE,
         *,
         answers: CacheState | None = None,
-        skipped: int = 0,
+        skipped: Mapping[str, int] = _NO_COUNTS,
     ) -> str:
         """Write everything in Prometheus's text format (version 0.0.4).
 
@@ -158,7 +159,7 @@ class Metrics:
             ready: for each target why it cannot be asked, or "".
             connections: for each target that says so; of the process that answers, where there are several.
             answers: how the cache stands in the process that answers, if it says so.
-            skipped: audits that were not begun, there.
+            skipped: what was not begun there of the work on the side, by kind.
         """
         lines: list[str] = []
         every = sorted(self._series.items())
@@ -228,17 +229,28 @@ def _connections(lines: list[str], targets: Mapping[str, Connections]) -> None:
     _histogram(lines, "trivet_connect_seconds", "Name look-up, proxy, TCP and TLS together.", by_target, took)
 
 
-def _cache(lines: list[str], cache: CacheState, skipped: int) -> None:
+def _cache(lines: list[str], cache: CacheState, skipped: Mapping[str, int]) -> None:
     _gauge(lines, "trivet_cache_answers", "Answers that are kept.", (), Counter({(): cache.answers}))
     _gauge(lines, "trivet_cache_bytes", "Memory that they take.", (), Counter({(): cache.bytes}))
     troubles: Counter[Labels] = Counter({(kind,): count for kind, count in cache.troubles.items()})
-    _counter(lines, "trivet_cache_troubles_total", "Looks that were a miss because of a fault.", ("kind",), troubles)
-    _counter(lines, "trivet_audits_skipped_total", "Audits of hits that were too many.", (), Counter({(): skipped}))
+    words = "Faults: looks that were a miss, comparisons without a verdict."
+    _counter(lines, "trivet_cache_troubles_total", words, ("kind",), troubles)
+    for kind, name, words in (
+        ("audit", "trivet_audits_skipped_total", "Audits of hits that were too many at once."),
+        ("judge", "trivet_comparisons_skipped_total", "Comparisons by a model that were too many at once."),
+    ):
+        _counter(lines, name, words, (), Counter({(): skipped.get(kind, 0)}))
+    for figure, name, words in (
+        ("promise_broken", "trivet_cache_promise_broken", "1: audits show more wrong hits than max_error."),
+        ("spaces_off", "trivet_cache_spaces_off", "Tenants and namespaces where likeness does not pay and is off."),
+    ):
+        told = {policy: figures[figure] for policy, figures in cache.deciders.items() if figure in figures}
+        _gauge(lines, name, words, ("policy",), Counter({(policy,): int(value) for policy, value in told.items()}))
     _head(lines, "trivet_cache_decider", "What the decider of a policy says of itself: docs/cache.md.", "gauge")
     for policy, figures in sorted(cache.deciders.items()):
         for name, value in sorted(figures.items()):
-            told = _labels(("policy", "figure"), (policy, name))
-            lines.append(f"trivet_cache_decider{{{told}}} {value:.9g}")
+            labels = _labels(("policy", "figure"), (policy, name))
+            lines.append(f"trivet_cache_decider{{{labels}}} {value:.9g}")
 
 
 class Histogram:

@@ -8,8 +8,10 @@ import pytest
 
 from tests.cache.semantic.test_file import LATE, Side, until
 from tests.cache.semantic.test_shelf import answer, axis
-from trivet.cache.semantic.contents import CacheFileError, forget, held
+from tests.cache.semantic.test_watch import broken, watching
+from trivet.cache.semantic.contents import CacheFileError, forget, held, watched
 from trivet.cache.semantic.file import Row
+from trivet.cache.semantic.watch import NAME
 
 pytestmark = pytest.mark.anyio
 
@@ -56,6 +58,20 @@ async def test_what_is_taken_off_is_off_for_a_running_gateway_and_a_dry_run_take
     assert count(path) == 5
     assert forget(path, wanted=lambda a: "t3" in a.tags, dry_run=False) == []
     await side.close()
+
+
+async def test_what_gateways_saw_is_read_and_what_another_version_wrote_is_passed_over(tmp_path: Path) -> None:
+    side = await filled(tmp_path / "c.sqlite3")
+    watch, _ = watching()
+    broken(watch)
+    side.file.learn("p", NAME, watch.save)
+    side.file.learn("q", NAME, lambda: b"{}")
+    side.file.learn("p", "verified", lambda: b"{}")
+    side.file.save()
+    await side.close()
+    found = watched(tmp_path / "c.sqlite3")
+    assert list(found) == ["p"]
+    assert (found["p"].audits, found["p"].alarm.broken) == (200, True)
 
 
 def test_a_file_that_is_none_of_ours_is_told_of(tmp_path: Path) -> None:

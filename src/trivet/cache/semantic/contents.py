@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from trivet.cache.semantic import watch
 from trivet.cache.semantic.file import VERSION
 from trivet.cache.semantic.shelf import Answer
 from trivet.errors import TrivetError
@@ -57,6 +58,23 @@ def held(path: Path, *, now_ns: int) -> list[Held]:
     for policy, numbers in groups.items():
         found[policy].groups = len(numbers)
     return sorted(found.values(), key=lambda one: -one.answers)
+
+
+def watched(path: Path) -> dict[str, watch.State]:
+    """Give what gateways last saw of their policies' looks: the error that was measured, and where likeness is off.
+
+    Of several embedders, that of the newest. Raises CacheFileError.
+    """
+    found: dict[str, watch.State] = {}
+    with _opened(path, write=False) as db:
+        for policy, saved in db.execute("SELECT policy, state FROM learned WHERE decider = ?", (watch.NAME,)):
+            try:
+                state = watch.read(saved)
+            except msgspec.MsgspecError:  # of another version: the next gateway writes its own
+                continue
+            if policy not in found or found[policy].at_ns < state.at_ns:
+                found[policy] = state
+    return found
 
 
 def forget(path: Path, *, wanted: Callable[[Answer], bool], dry_run: bool) -> list[Answer]:

@@ -1,11 +1,12 @@
 """Whether two answers say the same: what makes a fresh answer a verdict on a kept one.
 
-Not here: which answers are compared (`tier.py`). A judge sees what was answered and no question.
-Invariant: what cannot be read as an answer is not "the same" as anything.
+Not here: which answers are compared (`tier.py`), asking a model (`jury.py`). These checks see no question.
+Invariants: what cannot be read as an answer is not "the same" as anything; nor is what sends people somewhere else,
+however like its words are.
 """
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -28,32 +29,77 @@ MAX_BYTES = 200_000
 
 _decode = msgspec.json.Decoder().decode
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_HOST = re.compile(
+    r"(?<![\w.+-])(?:https?://(?:[^\s/@]{0,100}@)?|www\.|[\w.+-]+@)([a-z0-9-]+(?:\.[a-z0-9-]+)+)"
+    r"|(?<![\w.-])([a-z0-9-]+(?:\.[a-z0-9-]+)*"
+    r"\.(?:com|net|org|io|co|info|biz|app|dev|xyz|top|site|online|shop|link|me|ru|cn))(?![\w-])"
+)
+"""Hosts of links and of e-mail addresses, and what reads like one by its ending, in text that is in lower case. Only
+the beginnings of words are tried, so that no text takes longer than its length."""
+_DIALLED = re.compile(r"\+?\d(?:[ ()/.-]{0,2}\d){6,}")
+"""Seven digits and more, as telephone and account numbers have."""
 
 
-async def same(fresh: bytes, kept: bytes, embedder: Embedder) -> bool | None:
-    """Say whether two answers (each a whole `chat.completion`) say the same; None where that cannot be said.
+class Prose(NamedTuple):
+    """Two answers in words that differ: what remains to be compared by their meaning."""
 
-    Tool calls and JSON are compared as values, prose by likeness, and prose with other numbers in it is another answer.
-    Raises EmbedderError.
+    fresh: str
+    kept: str
+
+
+def settled(fresh: bytes, kept: bytes) -> bool | Prose | None:
+    """Say whether two answers (each a whole `chat.completion`) say the same, as far as no meaning is needed for that.
+
+    Tool calls and JSON are compared as values; prose is the same in any case and spacing, and not the same if it sends
+    people to other hosts or telephone numbers, or is brief and has other numbers. None: that cannot be said at all.
     """
     if max(len(fresh), len(kept)) > MAX_BYTES:
         return None
     one, other = _said(fresh), _said(kept)
     if one is None or other is None:
         return None
-    if one == other:
-        return True
     if not (isinstance(one, str) and isinstance(other, str)):
+        return bool(one == other)
+    plain, known = plainly(one), plainly(other)
+    if plain == known:
+        return True
+    if not plain or not known or _leads(plain) != _leads(known):
         return False
-    if not one or not other:
+    if max(len(plain), len(known)) <= BRIEF and set(_NUMBER.findall(plain)) != set(_NUMBER.findall(known)):
         return False
-    if max(len(one), len(other)) <= BRIEF and set(_NUMBER.findall(one)) != set(_NUMBER.findall(other)):
-        return False
-    pieces = _pieces(one), _pieces(other)
+    return Prose(one, other)
+
+
+async def same(fresh: bytes, kept: bytes, embedder: Embedder, *, by: str = "likeness") -> bool | None:
+    """Say whether two answers say the same; None where that cannot be said. Raises EmbedderError.
+
+    Args:
+        by: "equality": prose that differs is another answer; anything else: prose is compared by likeness.
+    """
+    found = settled(fresh, kept)
+    if isinstance(found, Prose):
+        return by != "equality" and await likeness(found, embedder) >= LIKE
+    return found
+
+
+async def likeness(prose: Prose, embedder: Embedder) -> float:
+    """Give the cosine of two answers, in [-1, 1]; 0 where one has nothing in it. Raises EmbedderError."""
+    pieces = _pieces(plainly(prose.fresh)), _pieces(plainly(prose.kept))
     rows = (await embedder.embed([*pieces[0], *pieces[1]])).rows
     first, second = rows[: len(pieces[0])].sum(axis=0), rows[len(pieces[0]) :].sum(axis=0)
     lengths = float(first @ first) * float(second @ second)
-    return lengths > 0 and float(first @ second) >= LIKE * lengths**0.5
+    return float(first @ second) / lengths**0.5 if lengths > 0 else 0.0
+
+
+def plainly(text: str) -> str:
+    """Write a text in lower case with single blanks."""
+    return " ".join(text.lower().split())
+
+
+def _leads(plain: str) -> set[str]:
+    """Give where a text sends people."""
+    hosts = {(one or other).removeprefix("www.") for one, other in _HOST.findall(plain)}
+    return hosts | {re.sub(r"\D", "", number) for number in _DIALLED.findall(plain)}
 
 
 def _pieces(text: str) -> list[str]:
@@ -71,7 +117,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def _said(body: bytes) -> Any:
-    """Give what an answer says: a text in lower case with single blanks, or a JSON value; None: it cannot be read."""
+    """Give what an answer says: a text, or a JSON value; None: it cannot be read."""
     try:
         message = _decode(body)["choices"][0]["message"]
         calls = message.get("tool_calls") or []
@@ -87,4 +133,4 @@ def _said(body: bytes) -> Any:
             return {"json": _decode(text)}
         except msgspec.MsgspecError:
             pass
-    return " ".join(text.lower().split())
+    return text

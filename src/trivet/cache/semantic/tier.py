@@ -11,22 +11,26 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
 from trivet.cache.exact import Exact
 from trivet.cache.key import Fingerprint, Question, fingerprint, question
-from trivet.cache.semantic import judge
+from trivet.cache.semantic import judge, watch
 from trivet.cache.semantic.deciders import decider
 from trivet.cache.semantic.file import File, Row
+from trivet.cache.semantic.gain import Space
+from trivet.cache.semantic.judge import Prose
+from trivet.cache.semantic.jury import Jury
 from trivet.cache.semantic.look import NEIGHBOURS, Decider, Kept, Look, Near, Verdict
 from trivet.cache.semantic.meaning import EMBED_WITHIN_S, Meant, Troubles, vector_of
 from trivet.cache.semantic.shelf import Answer, Shelf
 from trivet.cache.semantic.shelf import Found as AnswerNear
-from trivet.config import CacheSettings
+from trivet.cache.semantic.watch import Watch
+from trivet.config import JUDGES, CacheSettings
 from trivet.errors import UpstreamError
-from trivet.seams import CacheState, Clock, Embedder, Found, Kit, Random
+from trivet.seams import CacheState, Clock, Doubt, Embedder, Found, Kit, Random
 from trivet.seams import Kept as Forgotten
 from trivet.types import CachePolicy, Entry, Hit, Nanos, NearMiss, Policy, Request
 from trivet.wire.chat import read_piece
@@ -47,6 +51,9 @@ MAX_SERVED = 100_000
 SAVE_EVERY_S = 10.0
 """What a decider has learned: some kilobytes. A kill loses that much learning and no answer."""
 
+OFF = "off: looks cost more than hits save"
+"""Why nothing was near, in an Entry."""
+
 TOLD = 3
 """Near misses that an Entry has."""
 
@@ -60,6 +67,20 @@ class _Ticket(NamedTuple):
     look: Look
     near: tuple[Answer, ...]
     verdict: Verdict | None
+    chance: float = 1.0
+    """That this audit had; 1: the answer is compared in any case."""
+    skipped: bool = False
+    """Nothing was looked for: there it does not pay."""
+
+
+class _Lesson(NamedTuple):
+    """What a model's verdict is about."""
+
+    policy: Policy
+    answer: Answer
+    ticket: _Ticket
+    asked: int
+    space: Space
 
 
 class Served(NamedTuple):
@@ -92,16 +113,20 @@ class Tiers:
         """`embedder` lends the embedder; it is called when a policy needs one."""
         self._patience_s = patience_s
         self._troubles = Troubles(tell)
+        self._jury = Jury(random, tell)
         self._exact, self._shelf, self._file = exact, shelf, file
         shelf.gone = self.dropped
         self._lend, self._make = embedder, make
         self._clock, self._random, self._tell = clock, random, tell
         self._embedder: Embedder | None = None
         self._deciders: dict[str, tuple[CachePolicy, Decider]] = {}
+        self._watches: dict[str, Watch] = {}
         self._served: OrderedDict[str, Served] = OrderedDict()
         self._learning: set[asyncio.Task[None]] = set()
         self._bare: deque[int] = deque(maxlen=MAX_BARE)
         """Answers that were kept while there was no embedder to be had."""
+        self._dark: deque[int] = deque(maxlen=MAX_BARE)
+        """Answers that were kept where looking did not pay."""
 
     async def start(self, policies: Iterable[Policy]) -> None:
         """Have the embedder and the file opened where a policy will need them, so that no request waits for that."""
@@ -130,30 +155,56 @@ class Tiers:
         embedder, decider = await self._ready(policy)
         now_ns = self._clock.now_ns()
         known = self._shelf.by_digest(made.digest, now_ns=now_ns)
+        watched, space = self._watches[policy.name], Space(request.tenant, request.controls.namespace)
         if known is not None:
             decider.passed()
+            watched.alarm.asked(served=False)
             return Found(self._hit(known, request, "exact", now_ns))
-        asked, vector = await self._meant(request, policy, made.body, embedder, decider)
+        began_ns = self._clock.mono_ns()
+        skips = watched.skips(space)
+        if skips:
+            asked, vector = question(request, policy, made.body, in_context=decider.in_context), None
+        else:
+            asked, vector = await self._meant(request, policy, made.body, embedder, decider)
         if asked is None:
             return self._exact.look(made, policy)
-        ticket = _Ticket(made.digest, asked, vector, Look(asked.text, (), asked.context), (), None)
+        ticket = _Ticket(made.digest, asked, vector, Look(asked.text, (), asked.context), (), None, skipped=skips)
         if vector is None:
             decider.passed()
-            return Found(ticket=ticket)
+            watched.alarm.asked(served=False)
+            if not (skips or embedder.ready()):
+                self._looked(policy, space, began_ns)
+            return Found(None, (NearMiss(entry_id="", kind="semantic", why=OFF),) if skips else (), ticket)
         found = self._shelf.nearest(asked.scope, vector, NEIGHBOURS, now_ns=now_ns)
         look = Look(asked.text, [Near(one.answer.kept, one.cosine, one.context_cosine) for one in found], asked.context)
         look = look._replace(max_error=request.controls.max_error)
         verdict = decider.decide(look)
         near = tuple(one.answer for one in found)
         ticket = ticket._replace(look=look, near=near, verdict=verdict)
+        self._looked(policy, space, began_ns)
+        watched.alarm.asked(served=verdict.serve)
         shadow = policy.cache.mode == "shadow"
         if not verdict.serve or shadow:
             return Found(None, _missed(found, verdict, shadow=shadow), ticket, embedder.digest)
         chosen = found[verdict.chosen]
         hit = self._hit(chosen.answer, request, "semantic", now_ns)
+        watched.gains[space].hit(chosen.answer.worth)
         audit = self._random.random() < verdict.audit
         hit = msgspec.structs.replace(hit, cosine=chosen.cosine, p_correct=verdict.p_correct, audit=audit)
+        ticket = ticket._replace(chance=verdict.audit)
         return Found(hit, _missed(found, verdict, shadow=False), ticket if audit else None, embedder.digest)
+
+    def _looked(self, policy: Policy, space: Space, began_ns: int) -> None:
+        """Count a look; where likeness pays again, what was kept meanwhile gets its vectors, one at each look."""
+        gain = self._watches[policy.name].gains[space]
+        was_off = gain.off
+        gain.look(self._clock.mono_ns() - began_ns)
+        if was_off and not gain.off:
+            dark, kept = list(self._dark), [self._shelf.by_number(number) for number in self._dark]
+            mine = [a is not None and (a.policy, a.tenant, a.namespace) == (policy.name, *space) for a in kept]
+            self._bare.extend(number for number, there in zip(dark, mine, strict=True) if there)
+            self._dark.clear()
+            self._dark.extend(number for number, there in zip(dark, mine, strict=True) if not there)
 
     def _hit(self, answer: Answer, request: Request, kind: Any, now_ns: int) -> Hit:
         self._shelf.used(answer)
@@ -182,6 +233,7 @@ class Tiers:
             return self._embedder, before
         decider = self._make(policy.cache, self._embedder)
         self._deciders[policy.name] = policy.cache, decider
+        self._follow(policy.name, policy.cache)
         if before is not None and before.name == decider.name:
             # Other rules, from a reload: what was learned goes on, also while requests still end by the old ones.
             saved: bytes | None = before.save()
@@ -193,6 +245,16 @@ class Tiers:
             except ValueError as error:
                 self._tell(f"The cache of policy {policy.name!r} begins to learn anew: {error}")
         return self._embedder, decider
+
+    def _follow(self, name: str, rules: CachePolicy) -> None:
+        """Have what comes of a policy's looks watched, by its rules of now."""
+        if name in self._watches:
+            self._watches[name].follow(rules)
+            return
+        made = self._watches[name] = Watch(name, rules, clock=self._clock, random=self._random, tell=self._tell)
+        saved = None if self._file is None else self._file.learned(name, watch.NAME)
+        if saved:
+            made.restore(saved)
 
     async def _meant(
         self, request: Request, policy: Policy, body: dict[str, Any], embedder: Embedder, decider: Decider
@@ -217,12 +279,14 @@ class Tiers:
 
     # What is kept, and what it teaches.
 
-    async def keep(self, request: Request, policy: Policy, entry: Entry, body: bytes, *, ticket: object) -> None:
-        """Keep an answer; what it teaches is worked out in the background."""
+    async def keep(
+        self, request: Request, policy: Policy, entry: Entry, body: bytes, *, ticket: object
+    ) -> Doubt | None:
+        """Keep an answer; what it teaches is worked out in the background, or given back as a doubt."""
         assert policy.cache is not None
         if policy.cache.mode == "exact":
             await self._exact.keep(request, policy, entry, body, ticket=ticket)
-            return
+            return None
         if not isinstance(ticket, _Ticket):
             made = fingerprint(request, policy)
             asked, vector = None, None
@@ -230,10 +294,15 @@ class Tiers:
                 asked, vector = await self._meant(request, policy, made.body, *await self._ready(policy))
             if made is None or asked is None:
                 await self._exact.keep(request, policy, entry, body, ticket=ticket)
-                return
+                return None
             ticket = _Ticket(made.digest, asked, vector, Look(asked.text, (), asked.context), (), None)
         if _refused(body):
-            return
+            return None
+        space = Space(request.tenant, request.controls.namespace)
+        if policy.name in self._watches:
+            spent = (entry.outcome.cost_nanos or 0) if request.audit_of else 0
+            took_ns = sum(attempt.took_ns for attempt in entry.outcome.attempts)
+            self._watches[policy.name].gains[space].answered(took_ns, spent)
         if len(self._learning) >= MAX_LEARNING:
             self._troubles.count("busy", f"{MAX_LEARNING} answers are being compared already")
             ticket = ticket._replace(verdict=None)
@@ -241,15 +310,40 @@ class Tiers:
             answer = await self._put(request, policy, entry, body, ticket)
         except Exception as error:  # noqa: BLE001  # the client has waited long enough: it gets its answer's end
             self._troubles.count("defect", f"{type(error).__name__}: {error}")
-            return
-        if answer is not None and ticket.verdict is not None:
+            return None
+        if answer is None or ticket.verdict is None:
+            return None
+        found = self._unsettled(policy, answer, ticket)
+        if found is None:
             self._aside(self._learn(policy, answer, ticket))
+            return None
+        asks = self._jury.call(policy.name, _asked(ticket), found, always=ticket.verdict.serve)
+        if not asks:
+            self._aside(self._learn(policy, answer, ticket, judged=False))
+            return None
+        return Doubt(policy.cache.judge, asks, _Lesson(policy, answer, ticket, len(asks), space))
+
+    def _unsettled(self, policy: Policy, answer: Answer, ticket: _Ticket) -> Prose | None:
+        """Give the two answers that a model is to compare; None: no model is, or there is nothing to learn."""
+        verdict = ticket.verdict
+        assert policy.cache is not None
+        if policy.cache.judge in JUDGES or verdict is None or verdict.chosen < 0 or verdict.p_correct is None:
+            return None
+        found = judge.settled(answer.body, ticket.near[verdict.chosen].body)
+        return found if isinstance(found, Prose) else None
+
+    def heard(self, doubt: Doubt, bodies: Sequence[bytes | None], cost_nanos: Nanos) -> None:
+        """Hear what a model says of two answers; see the seam."""
+        policy, answer, ticket, asked, space = cast("_Lesson", doubt.ticket)
+        self._watches[policy.name].gains[space].sums.spent += cost_nanos
+        same = self._jury.heard(policy.name, bodies, asked)
+        self._aside(self._learn(policy, answer, ticket, same=same, judged=same is not None))
 
     async def _put(self, request: Request, policy: Policy, entry: Entry, body: bytes, ticket: _Ticket) -> Answer | None:
         assert policy.cache is not None
         assert ticket.asked is not None
         vector = ticket.vector
-        if vector is None:
+        if vector is None and not ticket.skipped:
             embedder, _ = await self._ready(policy)
             vector, _ = await self._vector(ticket.asked, embedder)
         now_ns = self._clock.now_ns()
@@ -278,7 +372,7 @@ class Tiers:
         if self._file is not None:
             self._file.put(Row.of(answer, vector))
         if vector is None:
-            self._bare.append(number)
+            (self._dark if ticket.skipped else self._bare).append(number)
             return None
         return answer
 
@@ -296,10 +390,18 @@ class Tiers:
             if self._file is not None:
                 self._file.put(Row.of(anew, vector))
 
-    async def _learn(self, policy: Policy, answer: Answer, ticket: _Ticket) -> None:
-        """Compare a fresh answer with those of its neighbours: the decider learns, and like answers form a group."""
+    async def _learn(
+        self, policy: Policy, answer: Answer, ticket: _Ticket, *, same: bool | None = None, judged: bool = True
+    ) -> None:
+        """Compare a fresh answer with those of its neighbours: the decider learns, and like answers form a group.
+
+        Args:
+            same: what a model said of it and the chosen one, if one was asked.
+            judged: False: a model should say, and does not this time; then the decider learns nothing.
+        """
         verdict = ticket.verdict
         assert verdict is not None
+        assert policy.cache is not None
         embedder, decider = await self._ready(policy)
         order = sorted(range(len(ticket.near)), key=lambda i: i != verdict.chosen)
         told: dict[int, bool] = {}
@@ -307,12 +409,16 @@ class Tiers:
             other = ticket.near[i]
             alike = told.get(other.kept.group)
             if alike is None:
-                alike = await judge.same(answer.body, other.body, embedder)
+                alike = same if i == verdict.chosen else None
+                if alike is None:
+                    alike = await judge.same(answer.body, other.body, embedder, by=policy.cache.judge)
                 if alike is None:
                     continue
                 told[other.kept.group] = alike
-            if i == verdict.chosen:
+            if i == verdict.chosen and judged:
                 decider.learn(ticket.look, verdict, same=alike, audited=verdict.serve)
+                if verdict.serve:
+                    self._watches[policy.name].audited(ticket.chance, same=alike)
                 if verdict.p_correct is not None:
                     answer.kept.residual = float(alike) - verdict.p_correct
             if alike and answer.number in self._shelf and other.number in self._shelf:
@@ -327,6 +433,7 @@ class Tiers:
                 chosen = ticket.near[verdict.chosen]
                 self._file.update(chosen.number, chosen.kept)
             self._file.learn(policy.name, decider.name, decider.save)
+            self._file.learn(policy.name, watch.NAME, self._watches[policy.name].save)
             self._file.save(every_s=SAVE_EVERY_S)
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
@@ -407,8 +514,8 @@ class Tiers:
         return CacheState(
             answers=len(self._exact) + len(self._shelf),
             bytes=self._exact.bytes + self._shelf.bytes,
-            troubles=self._troubles.counts,
-            deciders={name: decider.report() for name, (_, decider) in self._deciders.items()},
+            troubles={**self._troubles.counts, **self._jury.troubles},
+            deciders={n: {**d.report(), **self._watches[n].report()} for n, (_, d) in self._deciders.items()},
         )
 
     # What the file has, or another process put into it.
@@ -437,6 +544,7 @@ class Tiers:
         if self._file is not None:
             for name, (_, decider) in self._deciders.items():
                 self._file.learn(name, decider.name, decider.save)
+                self._file.learn(name, watch.NAME, self._watches[name].save)
             self._file.save()
             try:
                 await asyncio.to_thread(self._file.close)
@@ -462,6 +570,11 @@ def _missed(found: Iterable[AnswerNear], verdict: Verdict, *, shadow: bool) -> t
             NearMiss(entry_id=answer.origin_id, kind="semantic", why=why, cosine=round(cosine, 4), p_correct=p_correct)
         )
     return tuple(told[:TOLD])
+
+
+def _asked(ticket: _Ticket) -> str:
+    """Give the question as a judge is told it: what the user said before, and the last words."""
+    return "\n".join(words for words in (ticket.look.context, ticket.look.text) if words)
 
 
 def _refused(body: bytes) -> bool:
