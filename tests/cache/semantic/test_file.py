@@ -13,7 +13,8 @@ import pytest
 
 from tests.cache.semantic.test_shelf import answer, axis
 from trivet.build import SystemClock
-from trivet.cache.semantic.file import EVERY_S, File, Row
+from trivet.cache.semantic.file import EVERY_S, File, Loaded, Row
+from trivet.cache.semantic.graphs import Drawn
 from trivet.cache.semantic.shelf import Answer
 
 pytestmark = pytest.mark.anyio
@@ -28,14 +29,20 @@ class Side:
         self.told: list[str] = []
         self.answers: dict[int, Answer] = {}
         self.vectors: dict[int, Any] = {}
+        self.graphs: list[Drawn] = []
+        self.in_graph = 0
         self.file = File(path, clock=SystemClock(), tell=self.told.append)
-        self.file.open(embedder, loaded=self._loaded, gone=self._gone)
+        self.file.open(embedder, self)
 
-    def _loaded(self, rows: Iterable[tuple[Answer, Any]]) -> None:
-        for one, vector in rows:
+    def drawn(self, drawn: Drawn) -> None:
+        self.graphs.append(drawn)
+
+    def loaded(self, rows: Iterable[Loaded]) -> None:
+        for one, vector, in_graph in rows:
             self.answers[one.number], self.vectors[one.number] = one, vector
+            self.in_graph += in_graph
 
-    def _gone(self, numbers: Iterable[int]) -> None:
+    def gone(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             self.answers.pop(number, None)
 

@@ -1,22 +1,26 @@
 """The kept answers on the disk, so that a restart does not begin with nothing and workers share what they keep.
 
 Not here: what is looked up (`shelf.py` has all of it in memory). One thread does all the work, in groups.
-Invariants: nothing here delays or fails a request; a file that cannot be read is set aside under another name and a new
-one begun; vectors of another embedder are not loaded; what another process kept or took off is heard of in `EVERY_S`.
+Invariants: nothing here delays or fails a request; the event loop gets what is read in pieces, each when it has taken
+the one before; a file that cannot be read is set aside under another name and a new one begun; vectors of another
+embedder are not loaded; what another process kept or took off is heard of in `EVERY_S`.
 """
 
 import asyncio
 import os
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
+from trivet.cache.semantic.graph import unit
+from trivet.cache.semantic.graphs import Drawn, Graphs
 from trivet.cache.semantic.look import Kept
 from trivet.cache.semantic.shelf import Answer
 from trivet.seams import Clock
@@ -60,8 +64,30 @@ PRAGMA user_version = {VERSION};
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Answer).decode
 
-Loaded = Callable[[Iterable[tuple[Answer, "NDArray[np.float32] | None"]]], None]
-Gone = Callable[[Iterable[int]], None]
+
+class Loaded(NamedTuple):
+    """An answer that was read."""
+
+    answer: Answer
+    vector: "NDArray[np.float32] | None"
+    in_graph: bool = False
+    """Whether the graph that was drawn for its scope has the vector already."""
+
+
+class Hearer(Protocol):
+    """Hears what is in the file; called in the event loop."""
+
+    def drawn(self, drawn: Drawn) -> None:
+        """Take a graph, before the answers whose vectors are in it."""
+        ...
+
+    def loaded(self, rows: Iterable[Loaded]) -> None:
+        """Take answers that were read, or that another process kept."""
+        ...
+
+    def gone(self, numbers: Iterable[int]) -> None:
+        """Take off what another process took off."""
+        ...
 
 
 class Row(NamedTuple):
@@ -104,6 +130,10 @@ class File:
         self._unsaved: dict[tuple[str, str], Callable[[], bytes]] = {}
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._hearer: Hearer | None = None
+        self._taken_up = threading.Event()
+        self._taken_up.set()
+        self._graphs = Graphs(path, clock=clock, tell=tell)
         self._embedder = ""
         self._seen = self._seen_gone = 0
         self._damage: Exception | None = None
@@ -112,9 +142,9 @@ class File:
         self.trouble = ""
         """Why the disk does not take anything at the moment; "" when it does."""
 
-    def open(self, embedder: str, *, loaded: Loaded, gone: Gone) -> None:
-        """Read what is there, in the background; `loaded` and `gone` are called in this event loop."""
-        self._embedder, self._on_loaded, self._on_gone = embedder, loaded, gone
+    def open(self, embedder: str, hearer: Hearer) -> None:
+        """Read what is there, in the background; who hears of it is called in this event loop."""
+        self._embedder, self._hearer = embedder, hearer
         self._loop = asyncio.get_running_loop()
         self._read_states()
         self._thread = threading.Thread(target=self._run, name="trivet-cache", daemon=True)
@@ -131,6 +161,10 @@ class File:
     def remove(self, number: int) -> None:
         """Have an answer removed, here and in the other processes."""
         self._ask(_Removed(number), always=True)
+
+    def crowd(self, scope: bytes, width: int) -> None:
+        """Have a graph made for a scope that has too many vectors to compare with each, or too many that it lacks."""
+        self._graphs.crowd(scope, width)
 
     def learned(self, policy: str, decider: str) -> bytes | None:
         """Give what the decider of a policy had learned when it was last saved, with this embedder."""
@@ -165,6 +199,15 @@ class File:
     # In the thread, but for `_read_states`.
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._graphs.close()
+
+    def _work(self) -> None:
+        assert self._hearer is not None
+        for drawn in self._graphs.read_all(self._embedder):
+            self._hand(self._hearer.drawn, drawn)
         db: sqlite3.Connection | None = None
         version = -1
         waiting: list[Any] = []
@@ -183,7 +226,9 @@ class File:
                     self._follow(db)
                     version = now
                 self._worked()
-            except (sqlite3.Error, OSError, msgspec.MsgspecError, ValueError) as error:
+                for drawn in self._graphs.turn():
+                    self._hand(self._hearer.drawn, drawn)
+            except (sqlite3.Error, OSError, msgspec.MsgspecError, ValueError, OverflowError) as error:
                 self._failed(error)
                 if db is not None:
                     db.close()
@@ -268,22 +313,65 @@ class File:
 
     def _follow(self, db: sqlite3.Connection) -> None:
         """Hand over what is new: all of it at the start, then what other processes wrote."""
+        assert self._hearer is not None
         rows = db.execute("SELECT seq, number FROM gone WHERE seq > ? ORDER BY seq", (self._seen_gone,)).fetchall()
         if rows:
             self._seen_gone = rows[-1][0]
-            self._hand(self._on_gone, [number for _, number in rows])
+            self._hand(self._hearer.gone, [number for _, number in rows])
+        first, in_graph = not self._seen, Counter[bytes]()
         asked = db.execute(
             "SELECT seq, answer, vector FROM answers WHERE seq > ? AND embedder = ? ORDER BY seq",
             (self._seen, self._embedder),
         )
         while rows := asked.fetchmany(LOADED_AT_ONCE):
+            loaded = self._read([(answer, vector) for _, answer, vector in rows])
+            in_graph.update(one.answer.scope for one in loaded if one.in_graph)
+            self._hand(self._hearer.loaded, loaded)
             self._seen = rows[-1][0]
-            self._hand(self._on_loaded, [_read(answer, vector) for _, answer, vector in rows])
+            if self._ending.is_set():
+                return
+        if first:
+            for drawn in self._graphs.found(in_graph):
+                self._hand(self._hearer.drawn, drawn)
+
+    def _read(self, rows: Iterable[tuple[bytes, bytes | None]]) -> list[Loaded]:
+        """Decode rows, all vectors of a scope at once."""
+        import numpy as np  # not before somebody needs it
+
+        loaded = [Loaded(_decode(answer), None) for answer, _ in rows]
+        alike: dict[tuple[bytes, int], list[tuple[int, bytes]]] = {}
+        for place, (one, (_, vector)) in enumerate(zip(loaded, rows, strict=True)):
+            if vector is not None:
+                alike.setdefault((one.answer.scope, len(vector) // 2), []).append((place, vector))
+        for (scope, width), some in alike.items():
+            halves = np.frombuffer(b"".join(vector for _, vector in some), np.float16)
+            vectors = unit(halves.reshape(len(some), width))
+            numbers = np.array([loaded[place].answer.number for place, _ in some], np.uint64)
+            there = self._graphs.has(scope, numbers, vectors).tolist()
+            for n, (place, _) in enumerate(some):
+                loaded[place] = Loaded(loaded[place].answer, vectors[n], there[n])
+        return loaded
 
     def _hand(self, call: Callable[[Any], None], what: Any) -> None:
+        """Give something to the event loop, once it has taken what it was given before.
+
+        All at once, it would do nothing else until it is through with them.
+        """
         assert self._loop is not None
-        with suppress(RuntimeError):  # the loop is closed: nobody asks any more
-            self._loop.call_soon_threadsafe(call, what)
+        while not self._taken_up.wait(EVERY_S):
+            if self._ending.is_set() or self._loop.is_closed():
+                return
+        self._taken_up.clear()
+        try:
+            self._loop.call_soon_threadsafe(self._take_up, call, what)
+        except RuntimeError:  # the loop is closed: nobody asks any more
+            self._taken_up.set()
+
+    def _take_up(self, call: Callable[[Any], None], what: Any) -> None:
+        try:
+            call(what)
+        finally:
+            self._taken_up.set()
 
     def _read_states(self) -> None:
         if not self._path.exists():
@@ -307,12 +395,3 @@ class File:
         if self.trouble:
             self._tell(f"The cache is written again: {self._path}.")
             self.trouble = ""
-
-
-def _read(answer: bytes, vector: bytes | None) -> "tuple[Answer, NDArray[np.float32] | None]":
-    import numpy as np  # not before somebody needs it
-
-    if vector is None:
-        return _decode(answer), None
-    row = np.frombuffer(vector, np.float16).astype(np.float32)
-    return _decode(answer), row / np.sqrt(row @ row)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
-from trivet.cache.semantic.index import Index
+from trivet.cache.semantic.index import Change, Index
 from trivet.cache.semantic.look import Kept
 from trivet.types import Nanos, Usage
 
@@ -77,6 +77,8 @@ class Shelf:
         self._max_entries, self._max_bytes = max_entries, max_bytes
         self.gone: Callable[[Answer], None] = lambda _: None
         """Hears of each answer that the shelf takes off by itself: it is late, or makes room or way."""
+        self.crowded: Callable[[bytes, int], None] = lambda scope, width: None
+        """Hears of a scope for whose vectors, of that width, another graph would be of use; again and again."""
         self._answers: dict[int, Answer] = {}
         self._by_digest: dict[bytes, int] = {}
         self._by_origin: dict[str, int] = {}
@@ -123,24 +125,26 @@ class Shelf:
             return _apart(found, vector, where.index) if found and found[0].answer.kept.context else found
         return []
 
-    def all_near(self, vector: "NDArray[np.float32]") -> list[Found]:
-        """Give every answer with the cosine of its question, nearest first: for people who look for one."""
-        near = []
-        for where in self._scopes.values():
+    def alike(self, vector: "NDArray[np.float32]", cosine: float) -> Iterator[list[Found]]:
+        """Give every answer whose question is at least that near, for people who look for some; exactly, in slices
+        between which others may have their turn. An answer may be gone when the next slice comes."""
+        for where in list(self._scopes.values()):
             if where.index is not None:
                 asked = vector if where.index.width == len(vector) else _text_alone(vector)
-                near += where.index.nearest(asked, len(where.index))
-        return [Found(self._answers[number], cosine) for number, cosine in sorted(near, key=lambda pair: -pair[1])]
+                for near in where.index.every(asked, cosine):
+                    known = ((self._answers.get(number), of) for number, of in near)
+                    yield [Found(answer, of) for answer, of in known if answer is not None]
 
-    def add(self, answer: Answer, vector: "NDArray[np.float32] | None") -> bool:
+    def add(self, answer: Answer, vector: "NDArray[np.float32] | None", *, in_graph: bool = False) -> bool:
         """Put an answer on; one to the same request makes way. False: it alone is larger than all may be.
 
         Args:
             vector: float32 [width], of unit length; None: it is found by its digest alone.
+            in_graph: the graph that was drawn for its scope has the vector.
         """
         answer.width = 0 if vector is None else len(vector)
         size = _size(answer)
-        if size > self._max_bytes:
+        if size + 4 * answer.width > self._max_bytes:
             return False
         before = self._by_digest.get(answer.digest)
         if before is not None:
@@ -151,7 +155,12 @@ class Shelf:
         if vector is not None:
             if where.index is None:
                 where.index = Index(len(vector))
-            where.index.add(answer.number, vector)
+            held = where.index.bytes
+            if not (in_graph and where.index.adopt(answer.number)):
+                where.index.add(answer.number, vector)
+            self.bytes += where.index.bytes - held
+            if where.index.crowded:
+                self.crowded(answer.scope, where.index.width)
         where.sizes[answer.kept.group] = where.sizes.get(answer.kept.group, 0) + 1
         self._answers[answer.number] = answer
         self._by_digest[answer.digest] = self._by_origin[answer.origin_id] = answer.number
@@ -166,6 +175,34 @@ class Shelf:
             self._queue = [(a.rank, a.number) for a in self._answers.values()]
             heapq.heapify(self._queue)
         return answer.number in self._answers
+
+    def draw(self, scope: bytes, change: Change) -> None:
+        """Take a graph for the vectors of a scope, whose answers may be yet to come; or do without one again. Then
+        `settle`."""
+        graph = change.graph
+        where = self._scopes.get(scope)
+        if where is None and graph is not None:
+            where = self._scopes[scope] = _Scope()
+        if where is None:
+            return
+        if where.index is None and graph is not None:
+            where.index = Index(graph.facts.width)
+        if where.index is not None and (graph is None or graph.facts.width == where.index.width):
+            held = where.index.bytes
+            where.index.take(change)
+            self.bytes += where.index.bytes - held
+        if graph is None and not where.sizes:
+            del self._scopes[scope]
+
+    def settle(self, scope: bytes) -> bool:
+        """Go on with taking a graph, for a millisecond. False: that is all."""
+        where = self._scopes.get(scope)
+        if where is None or where.index is None:
+            return False
+        held = where.index.bytes
+        more = where.index.settle()
+        self.bytes += where.index.bytes - held
+        return more
 
     def used(self, answer: Answer) -> None:
         """Note a hit: it is worth keeping longer."""
@@ -186,7 +223,11 @@ class Shelf:
             return None
         where = self._scopes[answer.scope]
         if answer.width and where.index is not None:
+            held = where.index.bytes
             where.index.remove(number)
+            self.bytes += where.index.bytes - held
+            if where.index.crowded:
+                self.crowded(answer.scope, where.index.width)
         self._leave_group(where, answer.kept.group)
         if not where.sizes:
             del self._scopes[answer.scope]
@@ -225,7 +266,8 @@ class Shelf:
 
     def _rank(self, answer: Answer) -> float:
         # Without a price all are worth the same, so that size and use decide.
-        return self._floor + (1 + answer.hits) * max(answer.worth, 1) / _size(answer)
+        size = _size(answer) + 4 * answer.width
+        return self._floor + (1 + answer.hits) * max(answer.worth, 1) / size
 
     def _make_room(self) -> None:
         while True:
@@ -265,5 +307,6 @@ def _text_alone(vector: "NDArray[np.float32]") -> "NDArray[np.float32]":
 
 
 def _size(answer: Answer) -> int:
-    """Give the bytes that an answer takes; text as UTF-8, which is close enough to what Python has."""
-    return len(answer.body) + len(answer.kept.text) + len(answer.kept.context) + 4 * answer.width + _OVERHEAD_BYTES
+    """Give the bytes that an answer takes without its vector; text as UTF-8, which is close enough to what Python
+    has."""
+    return len(answer.body) + len(answer.kept.text) + len(answer.kept.context) + _OVERHEAD_BYTES
