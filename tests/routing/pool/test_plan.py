@@ -30,10 +30,8 @@ def test_a_lower_floor_costs_less() -> None:
 
 def test_the_floor_holds_on_what_was_measured() -> None:
     found = planned(Ask(quality=0.95))
-    at = [
-        found.choose(row.tolist(), paid.tolist())[0]
-        for row, paid in zip(EVIDENCE.estimates, EVIDENCE.costs, strict=True)
-    ]
+    both = zip(EVIDENCE.estimates.tolist(), EVIDENCE.costs.tolist(), strict=True)
+    at = [found.choose(estimates, costs)[0] for estimates, costs in both]
     got = EVIDENCE.scores[np.arange(3000), at].mean()
     assert got >= 0.95 * EVIDENCE.scores[:, found.reference].mean()
     assert found.labels == 3000

@@ -186,11 +186,7 @@ def _prices(ask: Ask, evidence: Evidence) -> tuple[Floats, str]:
     if ask.aim == "latency":
         each = [float(np.mean(evidence.ttfts[name])) for name in evidence.names]
         return np.tile(each, (len(evidence.estimates), 1)), ""
-    unpriced = [
-        name
-        for name, known in zip(evidence.names, (~np.isnan(evidence.costs).any(axis=0)).tolist(), strict=True)
-        if not known
-    ]
+    unpriced = [name for i, name in enumerate(evidence.names) if np.isnan(evidence.costs[:, i]).any()]
     if unpriced:
         return evidence.costs, f"What {', '.join(unpriced)} costs is not known. Add `cost_usd` to its outcomes."
     return evidence.costs, ""

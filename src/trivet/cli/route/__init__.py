@@ -1,0 +1,17 @@
+"""`trivet route`: learn which model is good enough, and choose by it."""
+
+import click
+
+from trivet.cli.route.decide import decide
+from trivet.cli.route.enrol import enrol
+
+__all__ = ["command"]
+
+
+@click.group("route")
+def command() -> None:
+    """Choose the cheapest model that is good enough, by what models did on labelled prompts."""
+
+
+command.add_command(enrol)
+command.add_command(decide)
