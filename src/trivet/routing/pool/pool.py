@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivet.errors import ConfigError
+from trivet.routing.learned.data import Outcomes
 from trivet.routing.learned.features import Space
 from trivet.routing.learned.file import Section
 from trivet.routing.pool.enrolment import Told, enrol
@@ -210,7 +211,6 @@ class Pool:
         costs: Floats,
         *,
         others: dict[str, Floats] | None = None,
-        domains: Sequence[str] = (),
         confidence: float = 0.9,
     ) -> tuple["Pool", list[tuple[int, Told]]]:
         """Add a model, or put one right that is there: gives the new pool, and what was found in each family.
@@ -302,6 +302,14 @@ def load_space(sections: dict[str, Section]) -> Space:
         raise ConfigError("The router has no words for its pool. Train it again.")
     words = section.arrays["words"].tobytes()
     return Space(words.split(b"\n") if words else [], frequent=section.facts["frequent"])
+
+
+def trained(read: Outcomes, space: Space) -> dict[str, Section]:
+    """Learn a pool from outcomes and give what is to be written. Raises ConfigError, as `build` does."""
+    features = space.dense(read.prompts.texts).astype(float)
+    scores, costs = read.matrix(), read.matrix("cost_usd")
+    pool = build(features, read.prompts.texts, read.prompts.domains, read.models, scores, costs)
+    return pool.sections() | space_section(space)
 
 
 def load(sections: dict[str, Section]) -> Pool:
