@@ -68,13 +68,19 @@ class Table:
     def read(self, text: str) -> tuple[Sequence[int], bool]:
         return self._words.ids(text, most=MAX_TOKENS)
 
+    def add(self, tokens: Sequence[int], out: "NDArray[np.float32]") -> None:
+        """Write the sum of the tokens' vectors, each as long as it counts, into `out` [WIDTH]."""
+        import numpy as np
+
+        at = np.maximum(np.asarray(tokens, np.int32) - (FIRST - 1), 0)
+        np.dot(self._scales[at], self._rows[at].astype(np.float32), out=out)
+
     def rows(self, ids: Sequence[Sequence[int]]) -> "NDArray[np.float32]":
         import numpy as np
 
         made = np.zeros((len(ids), WIDTH), np.float32)
         for row, tokens in zip(made, ids, strict=True):
-            at = np.maximum(np.asarray(tokens, np.int32) - (FIRST - 1), 0)
-            np.dot(self._scales[at], self._rows[at].astype(np.float32), out=row)
+            self.add(tokens, row)
             length = float(np.sqrt(np.dot(row, row)))
             if length > 0.0:
                 row /= length

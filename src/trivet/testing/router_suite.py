@@ -20,14 +20,18 @@ class RouterSuite:
         """Build a router."""
         raise NotImplementedError
 
-    @settings(suppress_health_check=[HealthCheck.differing_executors])  # every router inherits the one test
+    @settings(
+        suppress_health_check=[HealthCheck.differing_executors], deadline=None
+    )  # every router inherits the one test
     @given(pool=POOLS)
     def test_it_ranks_the_whole_pool_and_nothing_else(self, pool: list[str]) -> None:
         policy = Policy(name="p", digest="d", pool=tuple(pool))
         ranked = asyncio.run(_rank(self.make(), policy))
         assert sorted(c.target for c in ranked) == sorted(pool)
 
-    @settings(suppress_health_check=[HealthCheck.differing_executors])  # every router inherits the one test
+    @settings(
+        suppress_health_check=[HealthCheck.differing_executors], deadline=None
+    )  # every router inherits the one test
     @given(pool=POOLS)
     def test_its_probabilities_sum_to_one(self, pool: list[str]) -> None:
         policy = Policy(name="p", digest="d", pool=tuple(pool))
