@@ -38,9 +38,9 @@ HTTP_THREADS = 64
 """llama.cpp holds a thread for each request, waiting ones too; with its default of `slots + 4` a queue of requests
 leaves none to answer /health with."""
 
-NICENESS = 10
+NICENESS = 5
 """A model that computes takes every core for seconds. The gateway answers hits and other targets meanwhile, and needs
-some hundred microseconds for each: it goes first."""
+some hundred microseconds for each: it goes first. With 10 a model on a machine that others keep busy was starved."""
 
 PR_SET_PDEATHSIG = 1
 """linux/prctl.h"""
