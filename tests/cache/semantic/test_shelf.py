@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trivet.cache.semantic.look import Kept
 from trivet.cache.semantic.shelf import Answer, Shelf
-from trivet.types import Nanos
+from trivet.types import Nanos, Usage
 
 WIDTH = 4
 
@@ -48,8 +48,8 @@ def test_an_answer_is_found_in_its_scope_only() -> None:
 
 @pytest.mark.parametrize(("now_ns", "there"), [(0, True), (99, True), (100, False), (-1, False)])
 def test_a_late_answer_is_found_by_nothing_and_makes_place_for_the_next_nearest(now_ns: int, *, there: bool) -> None:
-    kept, gone = shelf(), []
-    kept.gone = lambda late: gone.append(late.number)
+    kept, gone = shelf(), list[int]()
+    kept.gone = gone.append
     kept.add(answer(1), axis(1))
     kept.add(answer(2, kept_ns=-10, expires_ns=1000), axis(2))
     assert near(kept, 1, now_ns=now_ns, k=1) == ([1] if there else [2])
@@ -61,7 +61,7 @@ def test_an_answer_to_the_same_request_takes_the_place_of_the_one_before() -> No
     kept = shelf()
     kept.add(answer(1, digest=b"same"), axis(1))
     kept.add(answer(2, digest=b"same"), axis(1))
-    assert [a.number for a in kept] == [2]
+    assert kept.numbers() == [2]
     assert near(kept, 1) == [2]
     assert kept.by_origin("req_1") is None
 
@@ -97,7 +97,7 @@ def test_what_saves_least_for_its_size_goes_first() -> None:
     assert two is not None
     kept.used(two)
     kept.add(answer(4, worth=Nanos(5_000)), axis(0))
-    assert sorted(a.number for a in kept) == [1, 2, 4]
+    assert sorted(kept.numbers()) == [1, 2, 4]
 
 
 def test_what_was_worth_much_once_and_is_not_used_any_more_goes_in_the_end() -> None:
@@ -112,15 +112,63 @@ def test_tags_find_what_carries_them_until_it_is_taken_off() -> None:
     kept = shelf()
     kept.add(answer(1, tags=("a", "b")), axis(1))
     kept.add(answer(2, tags=("b",)), axis(2))
-    assert sorted(a.number for a in kept.tagged("b")) == [1, 2]
+    assert sorted(kept.tagged("b")) == [1, 2]
     kept.remove(1)
-    assert ([a.number for a in kept.tagged("a")], [a.number for a in kept.tagged("b")]) == ([], [2])
+    assert (kept.tagged("a"), kept.tagged("b")) == ([], [2])
 
 
 def test_one_larger_than_all_may_be_is_not_taken() -> None:
     kept = shelf(size=5_000)
     assert kept.add(answer(1, body=b"x" * 6_000), axis(1)) is False
     assert len(kept) == 0
+
+
+def test_what_is_looked_at_is_one_object_and_what_is_noted_in_it_stays() -> None:
+    kept = shelf()
+    usage = Usage(input_tokens=3, output_tokens=5)
+    whole = answer(1, tags=("a",), usage=usage, worth=Nanos(7), origin_id=f"req_{5:032x}")
+    whole.kept.context, whole.kept.seen = "before", ((0.5, True),)
+    kept.add(whole, axis(1))
+    kept.add(answer(2, origin_id="req_" + "G" * 32), axis(2))
+    del whole
+    one, other = kept.by_number(1), kept.nearest(b"s", axis(1), 1, now_ns=1)[0].answer
+    assert one is other
+    expected = answer(1, tags=("a",), usage=usage, worth=Nanos(7), origin_id=f"req_{5:032x}", width=WIDTH)
+    expected.kept.context, expected.kept.seen = "before", ((0.5, True),)
+    assert one == expected
+    one.kept.right, one.kept.wrong, one.kept.residual, one.kept.seen = 3, 1, -0.1, ()
+    kept.noted(one)
+    kept.used(one)
+    del one, other
+    again = kept.by_number(1)
+    assert again is not None
+    assert (again.kept.right, again.kept.wrong, again.kept.residual, again.kept.seen) == (3, 1, -0.1, ())
+    assert again.hits == 1
+    assert [found.origin_id for found in map(kept.by_number, (1, 2)) if found] == [f"req_{5:032x}", "req_" + "G" * 32]
+    for number, origin_id in ((1, f"req_{5:032x}"), (2, "req_" + "G" * 32)):
+        found = kept.by_origin(origin_id)
+        assert found is not None
+        assert found.number == number
+
+
+def test_a_group_is_counted_though_the_one_it_is_named_after_has_gone_or_left() -> None:
+    kept = shelf()
+    for number in (1, 2, 3):
+        kept.add(answer(number, kept=Kept(text="q", group=9)), axis(number))
+
+    def sizes() -> dict[int, int]:
+        return {f.answer.number: f.answer.kept.group_size for f in kept.nearest(b"s", axis(1), 8, now_ns=1)}
+
+    assert sizes() == {1: 3, 2: 3, 3: 3}
+    kept.add(answer(9), axis(4))
+    assert sizes() == {1: 4, 2: 4, 3: 4, 9: 4}
+    nine = kept.by_number(9)
+    assert nine is not None
+    kept.regroup(nine, 77)
+    assert sizes() == {1: 3, 2: 3, 3: 3, 9: 1}
+    kept.remove(2)
+    kept.remove(3)
+    assert sizes() == {1: 1, 9: 1}
 
 
 STEPS = st.lists(st.tuples(st.sampled_from("aaarux"), st.integers(0, 9), st.integers(0, 3)), max_size=80)
@@ -131,7 +179,7 @@ STEPS = st.lists(st.tuples(st.sampled_from("aaarux"), st.integers(0, 9), st.inte
 def test_bounds_and_accounts_hold_whatever_is_done(steps: list[tuple[str, int, int]]) -> None:
     kept, made = shelf(entries=5, size=20_000), 0
     for what, i, scope in steps:
-        held = {a.number for a in kept}
+        held = set(kept.numbers())
         if what == "a":
             made += 1
             body = b"x" * (i * 500)
@@ -147,7 +195,9 @@ def test_bounds_and_accounts_hold_whatever_is_done(steps: list[tuple[str, int, i
                 assert number in kept
         assert len(kept) <= 5
         assert kept.bytes <= 20_000
-    for one in kept:
+    for number in kept.numbers():
+        one = kept.by_number(number)
+        assert one is not None
         assert kept.by_digest(one.digest, now_ns=1) is one
         assert one.number in near(kept, 0, scope=one.scope, k=50)
         kept.remove(one.number)

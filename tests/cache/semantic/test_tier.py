@@ -15,7 +15,7 @@ from trivet.cache.exact import Exact
 from trivet.cache.semantic.file import File
 from trivet.cache.semantic.look import Kept, Look, Verdict
 from trivet.cache.semantic.priors import prior
-from trivet.cache.semantic.shelf import Shelf
+from trivet.cache.semantic.shelf import Answer, Shelf
 from trivet.cache.semantic.static import Static
 from trivet.cache.semantic.tier import Tiers
 from trivet.cache.semantic.verified import Verified
@@ -87,6 +87,11 @@ class Cell:
             file=None if file is None else File(file, clock=self.clock, tell=self.told.append),
             patience_s=0.1,
         )
+
+    def kept(self) -> list[Answer]:
+        """Give all answers that are kept by their likeness."""
+        every = map(self.cache._shelf.by_number, self.cache._shelf.numbers())
+        return [answer for answer in every if answer is not None]
 
     async def asked(self, text: str | Request, policy: Policy = LIKE, *, says: str = "", **more: Any) -> Found:
         """Look for an answer; on a miss, keep one that says `says`."""
@@ -282,7 +287,7 @@ async def test_fresh_answers_teach_and_those_that_say_the_same_form_a_group(cell
     assert cell.decider.verdicts == [(True, False), (False, False)]
     near = await cell.asked(WHICH)
     assert near.hit is not None
-    sizes = {a.origin_id: a.kept.group for a in cell.cache._shelf}
+    sizes = {a.origin_id: a.kept.group for a in cell.kept()}
     assert sizes["entry of it is mount everest"] != sizes["entry of that would be elbrus"]
     assert len(set(sizes.values())) == 2
 
@@ -298,7 +303,7 @@ async def test_an_audit_compares_the_fresh_answer_with_the_one_that_was_served()
         again = replace(request, controls=Controls(cache="refresh"))
         await cell.cache.keep(again, LIKE, replace(entry_of(again), id=fresh), said(fresh), ticket=found.ticket)
         await cell.cache.settled()
-        cell.cache._take_off([a for a in cell.cache._shelf if a.origin_id == fresh])
+        cell.cache._take_off([a for a in cell.kept() if a.origin_id == fresh])
     assert cell.decider.verdicts == [(True, True), (False, True)]
     await cell.cache.aclose()
 
@@ -474,7 +479,7 @@ async def test_the_same_question_stored_twice_at_once_is_there_once(cell: Cell) 
         entry = replace(entry_of(words(WHAT)), id=str(i))
         await cell.cache.keep(words(WHAT), LIKE, entry, said("everest"), ticket=look.ticket)
     await cell.cache.settled()
-    assert [a.origin_id for a in cell.cache._shelf] == ["1"]
+    assert [a.origin_id for a in cell.kept()] == ["1"]
 
 
 async def test_what_an_answer_saves_is_what_the_baseline_costs(cell: Cell) -> None:
@@ -482,4 +487,4 @@ async def test_what_an_answer_saves_is_what_the_baseline_costs(cell: Cell) -> No
     entry = entry_of(request)
     entry = replace(entry, outcome=replace(entry.outcome, cost_nanos=Nanos(5000)))
     await cell.cache.keep(request, LIKE, entry, said("everest"), ticket=(await cell.cache.find(request, LIKE)).ticket)
-    assert [a.worth for a in cell.cache._shelf] == [5000]
+    assert [a.worth for a in cell.kept()] == [5000]

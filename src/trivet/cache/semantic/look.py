@@ -6,9 +6,11 @@ learned holds nothing that one tenant could read of another.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+_Whole = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Kept(Struct, kw_only=True, gc=False):
@@ -19,13 +21,13 @@ class Kept(Struct, kw_only=True, gc=False):
     context: str = ""
     """What the user said in the turns before, where it is not word by word what is compared with; what was replied to
     it is the same in all that is compared. "": there were no turns before."""
-    group: int
+    group: _Whole
     """Kept questions whose answers were judged the same have the same number, within one partition."""
     group_size: int = 1
     """Questions of the group, when this look was made."""
-    right: int = 0
+    right: _Whole = 0
     """Verdicts "its answer would have been right" on other questions."""
-    wrong: int = 0
+    wrong: _Whole = 0
     residual: float = 0.0
     """Of the verdict at which this question itself was kept: what came minus what had been expected, in [-1, 1]."""
     seen: tuple[tuple[float, bool], ...] = ()
