@@ -70,7 +70,7 @@ def evaluate(
     print_json(told) if as_json else _print(told)
     if told["in_training_too"]:
         click.echo(
-            f"{told['in_training_too']:,} of the {told['prompts']:,} prompts were trained on: this looks better than it is.",
+            f"{told['in_training_too']:,} of the {told['prompts']:,} prompts were trained on: they flatter it.",
             err=True,
         )
     why = _not_enough(told)
@@ -190,7 +190,7 @@ def _print(told: dict[str, Any]) -> None:
     told_costs = "cost_usd" if told["costs"] == "cost_usd" else "calls to the large model"
     click.echo(
         f"\n{told['prompts']:,} prompts. Quality: {clean(told['small'])} {told['quality']['small']:.3f}, "
-        f"{clean(told['large'])} {told['quality']['large']:.3f}. Costs are in {told_costs}, of the large model's alone; "
+        f"{clean(told['large'])} {told['quality']['large']:.3f}. Costs are in {told_costs}, of the large model alone; "
         f"the small model's is {told['cost_of_small']:.2f}."
     )
     if len(told["domains"]) > 1:
