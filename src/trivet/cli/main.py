@@ -30,7 +30,7 @@ _COMMANDS = {
     "run": _Lazy("run", "Run a program with its OpenAI calls going through the gateway."),
     "usage": _Lazy("usage", "Show what was asked, what it cost and what was saved."),
     "cache": _Lazy("cache", "Look into the cache, measure it, tune it, and take answers off."),
-    "route": _Lazy("route", "Choose the cheapest model that is good enough, by what models did on labelled prompts."),
+    "route": _Lazy("route", "Train a router on recorded outcomes, see what it is worth, and choose by it."),
     "keys": _Lazy("keys", "Make, list and revoke keys for the clients of the gateway."),
     "doctor": _Lazy("doctor", "Check that everything is in place, and say how to put it right."),
     "completion": _Lazy("completion", "Print a script that completes commands in your shell."),

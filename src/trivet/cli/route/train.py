@@ -1,60 +1,59 @@
-"""`trivet route train`: a router from what models did on labelled prompts.
+"""`trivet route train`: outcomes to a router file.
 
-Not here: how it is fitted (`routing/pool`).
+Not here: how it is trained (`routing/learned/`).
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
-import numpy as np
 
 from trivet.cli.text import clean, table
-from trivet.routing.learned import file
-from trivet.routing.learned.data import Outcomes, read_outcomes
-from trivet.routing.learned.features import learn
-from trivet.routing.pool.pool import trained
+from trivet.cli.trial.evaluate import print_json
+from trivet.cli.trial.vectors import bar
 
 
 @click.command("train")
-@click.argument("outcomes", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The router file to write.")
+@click.argument("outcomes", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The router file to write.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what is left out together, to calibrate.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def train(*, outcomes: Path, out: Path, as_json: bool) -> None:
-    """Learn what each model can do from labelled prompts.
+def train(*, outcomes: Path, out: Path, seed: int, as_json: bool) -> None:
+    """Train a router on the outcomes in DIR: which prompt each model got right.
 
-    DIR has `prompts` (`pid`, `prompt`) and `outcomes` (`pid`, `model`, `score` from 0 to 1, `cost_usd`), each as
-    .parquet, .jsonl, .jsonl.gz or .csv; or it is one file of outcomes with a `prompt` column. Parquet needs
-    `pip install 'trivet[route]'`. What is written names the models and holds no prompt, only words that were frequent.
+    DIR has prompts.* (pid, prompt; optional: ds, domain) and outcomes.* (pid, model, score from 0 to 1), as .parquet,
+    .jsonl, .jsonl.gz or .csv. Parquet needs: pip install 'trivet[route]'. At least 20 outcomes of each model.
 
     \b
     Examples:
-      trivet route train outcomes/ --out router.trv
-      trivet route train outcomes.jsonl --out router.trv --json
+      trivet route train outcomes/ --out router.trivet
+      trivet route train outcomes/ --out router.trivet --seed 7 --json
     """
-    read = read_outcomes(outcomes)
-    digest = file.write(out, trained(read, learn(read.prompts.texts)))
-    models = _models(read)
+    from trivet.routing.learned import data, learned
+    from trivet.routing.pool.pool import trained
+
+    read = data.read_outcomes(outcomes)
+    # By bytes, not by count: a bar is worth showing for a thousand prompts, whatever the number of models.
+    with bar("training", max(len(read.models), len(read.prompts.pids))) as shown:
+        per = max(len(read.models), len(read.prompts.pids)) / len(read.models)
+        today = datetime.now(tz=UTC).date().isoformat()
+        router = learned.train(
+            read, date=today, seed=seed, tell=lambda done: shown.update(round(done * per) - shown.pos)
+        )
+    router.others = {**router.others, **trained(read, router.space)}
+    router.digest = router.save(out)
+    told = {"out": str(out), **learned.described(router)}
     if as_json:
-        report = {"file": str(out), "digest": digest, "prompts": len(read.prompts.texts), "models": models}
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
+        print_json(told)
         return
-    rows = [(clean(m["model"]), f"{m['labels']:,}", f"{m['score']:.3f}", _cost(m["cost_usd"])) for m in models]
-    table(("MODEL", "LABELS", "MEAN SCORE", "MEAN COST $"), rows, numbers=range(1, 4))
-    click.echo(f"Written: {out}", err=True)
+    _print(told)
 
 
-def _models(read: Outcomes) -> list[dict[str, Any]]:
-    scores, costs = read.matrix(), read.matrix("cost_usd")
-    told = []
-    for i, name in enumerate(read.models):
-        known = costs[~np.isnan(costs[:, i]), i]
-        labels = scores[~np.isnan(scores[:, i]), i]
-        cost = float(known.mean()) if len(known) else None
-        told.append({"model": name, "labels": len(labels), "score": float(labels.mean()), "cost_usd": cost})
-    return told
-
-
-def _cost(cost: float | None) -> str:
-    return "-" if cost is None else f"{cost:.6f}"
+def _print(told: dict[str, Any]) -> None:
+    rows = sorted(told["models"].items(), key=lambda item: (-item[1], item[0]))
+    table(("MODEL", "LABELS"), [(clean(name), f"{n:,}") for name, n in rows], numbers=(1,))
+    click.echo(
+        f"\n{told['prompts']:,} prompts of {len(told['domains'])} domains, {told['outcomes']:,} outcomes. "
+        f"Written: {told['out']} (sha256 {told['digest'][:12]})."
+    )

@@ -1,12 +1,12 @@
-"""A text as numbers: its words, as counts and as one mean of word vectors, and its shape.
+"""A text as numbers: its words, as counts and as one mean of word vectors.
 
 Two views of the same words. A sparse row, over a vocabulary, is what a decision costs: microseconds. A dense row is
-what weights are fitted on: the mean of the words' vectors (those of the builtin embedder, so that a word that was
-never seen in training still has a weight: that of its neighbours), the most frequent words one by one, and the shape.
-As all of it is linear, weights of the dense view are weights of the sparse one (`Space.spread`): nothing but a sum is
-left at run time, no tokenizer and no embedder.
+what weights are fitted on: the mean of the words' vectors (those of the builtin embedder, so that a word that training
+never saw still has a weight: that of its neighbours) and the most frequent words one by one. As all of it is linear,
+weights of the dense view are weights of the sparse one (`Space.spread`): nothing but a sum is left at run time, no
+tokenizer and no embedder. Length, digits, marks and the like were tried beside the words, and told nothing more.
 
-Not here: what the weights are (`routing/pool`).
+Not here: what the weights are (`heads.py`), how they are added up in microseconds (`compiled.py`).
 Invariants: the same text gives the same numbers on every machine, in every process; no text raises; a space is made of
 words and constants alone, so it can be written to a file.
 """
@@ -25,7 +25,7 @@ from trivet.errors import ConfigError
 
 Floats = NDArray[np.float32]
 
-CHARACTERS = 512
+CHARACTERS = 448
 """Of a text, from its beginning: what is read. Longer ranks alike and costs more time (docs/routing.md)."""
 
 FREQUENT = 500
@@ -40,10 +40,6 @@ SCALE = 0.42
 ALONE = 0.4
 """How much the words one by one count beside the mean of vectors: more helps on domains that were seen, only there."""
 
-SHAPES = ("length", "lines", "options", "question", "digits", "formulas")
-SHAPED = 0.1
-"""How much the shape counts: more of it does worse on domains that were not seen."""
-
 _FOLD = bytes(
     (c + 32 if 65 <= c <= 90 else c) if 48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122 or c >= 128 else 32
     for c in range(256)
@@ -56,26 +52,13 @@ def words(text: str) -> list[bytes]:
     return text[:CHARACTERS].encode("utf-8", "replace").translate(_FOLD).split()
 
 
-def shape(text: str) -> tuple[float, float, float, float, float, float]:
-    """Give the shape of a text, a number for each of `SHAPES`, each about 0 to 1: a microsecond."""
-    begin = text[:CHARACTERS]
-    return (
-        math.log(len(text) + 1) * 0.2 - 1.1,
-        begin.count("\n") * 0.1,
-        1.0 if "\nB" in begin else 0.0,
-        1.0 if "?" in begin else 0.0,
-        begin.count("0") * 0.1,
-        (begin.count("$") + begin.count("=")) * 0.1,
-    )
-
-
 class Rows(NamedTuple):
     """Sparse rows, one after another."""
 
     starts: NDArray[np.int64]
     """[n + 1]: where each row begins in the other two."""
     columns: NDArray[np.int64]
-    """Places in a space's `words`, and then of `SHAPES`; none twice in a row."""
+    """Places in a space's `words`; none twice in a row."""
     values: Floats
 
     def dot(self, weights: Floats) -> Floats:
@@ -104,24 +87,20 @@ class Space:
 
     @property
     def width(self) -> int:
-        """Of a sparse row: words, shape."""
-        return len(self.words) + len(SHAPES)
+        """Of a sparse row."""
+        return len(self.words)
 
     @property
     def dense_width(self) -> int:
-        """Of a dense row: vectors, frequent words, shape."""
-        return WIDTH + self.frequent + len(SHAPES)
+        """Of a dense row: vectors, frequent words."""
+        return WIDTH + self.frequent
 
     def row(self, text: str) -> tuple[list[int], list[float]]:
         """Give the sparse row of a text: columns, each once, and their values."""
         found = words(text)
         each = 1.0 / math.sqrt(len(found)) if found else 0.0
         counts = Counter(place for word in found if (place := self.places.get(word)) is not None)
-        first = len(self.words)
-        return (
-            [*counts, *range(first, first + len(SHAPES))],
-            [*(n * each for n in counts.values()), *shape(text)],
-        )
+        return list(counts), [n * each for n in counts.values()]
 
     def rows(self, texts: Sequence[str]) -> Rows:
         """Give the sparse rows of texts."""
@@ -138,23 +117,17 @@ class Space:
         rows, made = self.rows(texts), np.zeros((len(texts), self.dense_width), np.float32)
         vectors = self.vectors()
         at = np.repeat(np.arange(len(texts)), np.diff(rows.starts))
-        is_shape = rows.columns >= len(self.words)
         alone = rows.columns < self.frequent
         made[at[alone], WIDTH + rows.columns[alone]] = rows.values[alone] * ALONE
-        made[at[is_shape], WIDTH + self.frequent + rows.columns[is_shape] - len(self.words)] = (
-            rows.values[is_shape] * SHAPED
-        )
         for i in range(len(texts)):
-            part = slice(rows.starts[i], rows.starts[i + 1] - len(SHAPES))
+            part = slice(rows.starts[i], rows.starts[i + 1])
             made[i, :WIDTH] = rows.values[part] @ vectors[rows.columns[part]]
         return made
 
     def spread(self, weights: Floats) -> Floats:
         """Turn weights of dense rows [dense_width, k] into those of sparse rows [width, k]."""
-        spread = np.empty((self.width, weights.shape[1]), np.float32)
-        spread[: len(self.words)] = self.vectors() @ weights[:WIDTH]
-        spread[: self.frequent] += weights[WIDTH : WIDTH + self.frequent] * ALONE
-        spread[len(self.words) :] = weights[WIDTH + self.frequent :] * SHAPED
+        spread: Floats = self.vectors() @ weights[:WIDTH]
+        spread[: self.frequent] += weights[WIDTH:] * ALONE
         return spread
 
     def vectors(self) -> Floats:
