@@ -32,8 +32,8 @@ LEAST_FRESH = 200
 """Prompts that a promise is for, at least: of ten prompts nothing can be promised."""
 
 FOREIGN = 4.0
-"""So many times fewer domains as the labels have are thought to be in the traffic: few vary more on average. With 2, floors on domains
-that were not seen were missed in up to 42 % of 12 splits."""
+"""So many times fewer domains than the labels have are thought to be in the traffic: few vary more on average. With 2,
+floors on domains that were not seen were missed in up to 42 % of 12 splits."""
 
 _FEWEST = 10
 """Labels below which no step is tested."""
