@@ -54,8 +54,8 @@ def evaluate(
 
     \b
     Examples:
-      trivet route eval router.trivet fresh/ --small gpt-4o-mini --large gpt-4o
-      trivet route eval router.trivet fresh/ --small haiku --large sonnet --picture curve.svg --json
+      trivet route eval router.trv fresh/ --small gpt-4o-mini --large gpt-4o
+      trivet route eval router.trv fresh/ --small haiku --large sonnet --picture curve.svg --json
     """
     from trivet.routing.learned import data, learned
 

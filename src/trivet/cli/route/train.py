@@ -12,6 +12,7 @@ import click
 from trivet.cli.text import clean, table
 from trivet.cli.trial.evaluate import print_json
 from trivet.cli.trial.vectors import bar
+from trivet.errors import ConfigError
 
 
 @click.command("train")
@@ -27,11 +28,11 @@ def train(*, outcomes: Path, out: Path, seed: int, as_json: bool) -> None:
 
     \b
     Examples:
-      trivet route train outcomes/ --out router.trivet
-      trivet route train outcomes/ --out router.trivet --seed 7 --json
+      trivet route train outcomes/ --out router.trv
+      trivet route train outcomes/ --out router.trv --seed 7 --json
     """
     from trivet.routing.learned import data, learned
-    from trivet.routing.pool.pool import trained
+    from trivet.routing.pool import pool
 
     read = data.read_outcomes(outcomes)
     # By bytes, not by count: a bar is worth showing for a thousand prompts, whatever the number of models.
@@ -41,7 +42,10 @@ def train(*, outcomes: Path, out: Path, seed: int, as_json: bool) -> None:
         router = learned.train(
             read, date=today, seed=seed, tell=lambda done: shown.update(round(done * per) - shown.pos)
         )
-    router.others = {**router.others, **trained(read, router.space)}
+    try:
+        router.others |= pool.trained(read, router.space)
+    except ConfigError as error:
+        click.echo(f"The router has no pool, so `enrol` and `decide` cannot use it. {error}", err=True)
     router.digest = router.save(out)
     told = {"out": str(out), **learned.described(router)}
     if as_json:

@@ -54,6 +54,8 @@ class Evidence(NamedTuple):
     """Measured seconds to the first token, of each target; without: unknown."""
     groups: NDArray[np.int64] | None = None
     """[n], domains, where traffic of other domains is to be covered too."""
+    fresh: int | None = None
+    """Prompts that it is to hold on; None: on average over all that may come."""
     doubts: tuple[Normal, ...] | None = None
     """Of each target, what its estimates come from; None: prompts without all scores are left out."""
     slopes: Floats | None = None
@@ -206,6 +208,7 @@ def _held(ask: Ask, evidence: Evidence, chosen: NDArray[np.int64], reference: in
         quality=ask.quality or 0.0,
         confidence=ask.confidence,
         groups=groups,
+        fresh=evidence.fresh,
         doubt=_doubt(evidence, picked, rows, reference, ask.quality or 0.0),
     )
     return held._replace(labels=int(known.all(axis=1).sum()))

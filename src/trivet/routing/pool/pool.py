@@ -198,6 +198,7 @@ class Pool:
             costs=np.concatenate(costs),
             scores=np.concatenate(scores) if scores else np.zeros((0, len(names))),
             groups=np.concatenate(groups) if groups else None,
+            fresh=len(features),
             doubts=tuple(parts[0].model(name).weights.part(width) for name in names) if one else None,
             slopes=slopes[0] if one else None,
         )
