@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from usearch.index import Index as Usearch
 
 from trivet.cache.semantic import graph
 from trivet.cache.semantic.graph import Facts, Graph
 
 
 def written(vectors: dict[int, np.ndarray], width: int) -> bytes:
-    made: Any = Usearch(ndim=width, metric="ip", dtype="f16", connectivity=graph.LINKS)
+    made: Any = graph.usearch().Index(ndim=width, metric="ip", dtype="f16", connectivity=graph.LINKS)
     numbers = np.array(list(vectors), np.uint64)
     made.add(numbers, np.array(list(vectors.values()), np.float16).reshape(-1, width), threads=1)
     return bytes(made.save())

@@ -1,5 +1,7 @@
 """A graph finds what is nearest; and of its file, only what was written is ever read."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +111,10 @@ def test_one_that_cannot_be_written_leaves_the_one_before_and_nothing_else(tmp_p
 def test_each_scope_and_embedder_has_a_file_of_its_own() -> None:
     names = {name_of("e1", b"s"), name_of("e2", b"s"), name_of("e1", b"t"), name_of("e1s", b"")}
     assert len(names) == 4
+
+
+def test_usearch_and_onnxruntime_can_be_in_one_process() -> None:
+    """In a process of its own: imported in the wrong order they end it."""
+    program = "from trivet.cache.semantic import graph; graph.usearch(); import onnxruntime; print('both')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "both\n")

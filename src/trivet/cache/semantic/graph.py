@@ -10,6 +10,8 @@ cosines are worked out from the vectors that are kept, and are not the graph's.
 import hashlib
 import os
 import platform
+from contextlib import suppress
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -64,10 +66,8 @@ class Graph:
 
     def __init__(self, facts: Facts, held: memoryview) -> None:
         """Look into bytes that usearch wrote. Raises GraphError: it did not."""
-        from usearch.index import Index as Usearch  # an extra
-
         self.facts, self._held = facts, held
-        self._usearch = Usearch(
+        self._usearch = usearch().Index(
             ndim=facts.width, metric="ip", dtype="f16", connectivity=LINKS, expansion_search=WIDTH_LOOKING
         )
         try:
@@ -148,11 +148,22 @@ def here() -> bool:
     return find_spec("usearch") is not None
 
 
+def usearch() -> Any:
+    """Import usearch, which is an extra: its module `index`. Raises ImportError.
+
+    After onnxruntime, where that is installed: it ends the process (SIGSEGV) if it is imported in one that has usearch
+    2.26 already, and the other way round all is well. Whoever embeds with MiniLM would import it sooner or later.
+    """
+    with suppress(ImportError):
+        import onnxruntime  # noqa: F401
+    import usearch.index
+
+    return usearch.index
+
+
 def made_by() -> str:
     """Name what writes graphs here: another version or machine may write them otherwise."""
-    import usearch
-
-    return f"usearch {usearch.__version__} {platform.machine()}"
+    return f"usearch {version('usearch')} {platform.machine()}"
 
 
 def name_of(embedder: str, scope: bytes) -> str:

@@ -146,9 +146,9 @@ def _make(order: Order, path: Path) -> int:
 
 
 def _empty(width: int) -> Any:
-    from usearch.index import Index as Usearch
-
-    return Usearch(ndim=width, metric="ip", dtype="f16", connectivity=graph.LINKS, expansion_add=graph.WIDTH_BUILDING)
+    return graph.usearch().Index(
+        ndim=width, metric="ip", dtype="f16", connectivity=graph.LINKS, expansion_add=graph.WIDTH_BUILDING
+    )
 
 
 def _before(path: Path, order: Order) -> Graph | None:
