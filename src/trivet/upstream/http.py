@@ -23,6 +23,10 @@ from trivet.upstream.reply import ConnectError, LostError, Origin, PhaseTimeoutE
 from trivet.upstream.way import Counts
 
 
+MOST_OPEN = 10_000
+"""Connections to one target: more than any has slots, and few enough that one that hangs does not use up all files."""
+
+
 class Pool:
     """Connections to one origin, the last used first.
 
@@ -31,7 +35,7 @@ class Pool:
         first_byte_s: from the request sent to the first byte of the answer's body (servers of local models send
             the head at once and then think).
         idle_s: between two pieces of the body; and between two slices of a large request.
-        max_open: sockets at a time; who comes later waits in line.
+        max_open: sockets at a time, `MOST_OPEN` if not given; who comes later waits in line.
         max_idle: kept open for the next request.
     """
 
@@ -45,7 +49,7 @@ class Pool:
         connect_s: float,
         first_byte_s: float,
         idle_s: float,
-        max_open: int = 10_000,
+        max_open: int | None = None,
         max_idle: int = 256,
         high_water_bytes: int = 262_144,
     ) -> None:
@@ -56,7 +60,8 @@ class Pool:
         self.high_water_bytes = high_water_bytes
         self.live: set[Connection] = set()
         self._dial, self._clock, self._tls = dial, clock, tls
-        self._connect_s, self._max_open, self._max_idle = connect_s, max_open, max_idle
+        self._connect_s, self._max_idle = connect_s, max_idle
+        self._max_open = MOST_OPEN if max_open is None else max_open
         self._open = 0  # places taken: connecting, busy or idle
         self._idle: dict[Connection, None] = {}  # the last in is the first out
         self._line: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()
