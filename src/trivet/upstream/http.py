@@ -22,7 +22,6 @@ from trivet.upstream.connection import Connection
 from trivet.upstream.reply import ConnectError, LostError, Origin, PhaseTimeoutError, Reply
 from trivet.upstream.way import Counts
 
-
 MOST_OPEN = 10_000
 """Connections to one target: more than any has slots, and few enough that one that hangs does not use up all files."""
 
