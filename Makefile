@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types rooms fast slow torture compat hostile clean
+.PHONY: help demo test check format lint types rooms fast slow torture compat embedders hostile clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ demo: $(STAMP)  ## a real gateway over real models in this machine; ONCE=1 ends 
 
 test: check slow  ## everything that CI runs
 
-check: lint types rooms fast  ## the fast part: under a minute
+check: lint types rooms fast  ## the fast part: two minutes on two cores
 
 format: $(STAMP)  ## put the code into its format
 	$(BIN)/ruff format
@@ -50,6 +50,9 @@ torture: $(STAMP)  ## cut power, faults and kills at every file operation of the
 
 compat: $(STAMP)  ## client libraries, each in an environment of its own, against a gateway; CLIENT=llm runs one
 	$(BIN)/python -m tests.compat.run $(CLIENT)
+
+embedders: $(STAMP)  ## embedders of sentence-transformers and fastembed, in an environment of their own (2 GB)
+	$(BIN)/python -m tests.embed.run
 
 hostile: $(STAMP)  ## ten thousand hostile requests, and those that schemathesis makes from /openapi.json
 	$(BIN)/python -m tests.hostile.run --count 10000

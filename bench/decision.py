@@ -97,7 +97,7 @@ class Path1K:
         """Say who asks, when, and under which id."""
         clock = self._stages.clock
         began_ns, at_ns = clock.mono_ns(), clock.now_ns()
-        tenant, key_id = self._auth.check(self._headers)
+        tenant, key_id, _ = self._auth.check(self._headers)
         return began_ns, at_ns, tenant, key_id, new_id(at_ns, self._random)
 
     def read(self, raw: bytes) -> Tally:

@@ -5,6 +5,7 @@ Invariant: one that cannot be installed or started says why (`NotMeasuredError`)
 """
 
 import json
+import random
 import secrets
 import shutil
 import sys
@@ -115,9 +116,20 @@ provider = "openai"
 base_url = "http://127.0.0.1:{mock_port}/v1"
 model = "mock"
 price = {{ input = "$1", output = "$2" }}
+[targets.dear]
+provider = "openai"
+base_url = "http://127.0.0.1:{mock_port}/v1"
+model = "mock"
+price = {{ input = "$10", output = "$20" }}
 [policies.bench]
 pool = ["mock"]
 cache = {{ mode = "exact" }}
+[policies.learned]
+pool = ["mock", "dear"]
+cache = {{ mode = "exact" }}
+route = "learned"
+router = "{router}"
+quality = "0.9 of dear"
 """
 
 
@@ -128,13 +140,17 @@ class Trivet:
     rows = (
         Row(name="trivet, target"),
         Row(name="trivet, policy", model="bench"),
+        Row(name="trivet, learned", model="learned"),
         Row(name="trivet, exact hits", model="bench", same=True),
     )
     max_open = 1_000_000
     tuning = (
         "1 process, default settings, one key. target: a model named directly, no lever. policy: exact cache on, every "
-        "question new (looked up, kept, priced, entered). exact hits: one question again and again"
+        "question new (looked up, kept, priced, entered). learned: as policy, and a router trained on made-up outcomes "
+        "chooses between two targets, both the mock. exact hits: one question again and again"
     )
+
+    _router = BUILD / "router.trivet"
 
     def __init__(self) -> None:
         beside = Path(sys.executable).parent / "trivet"
@@ -143,14 +159,33 @@ class Trivet:
     def prepare(self) -> str:
         if not self._program:
             raise NotMeasuredError("`trivet` is not installed beside this Python, nor on the PATH")
+        _outcomes(BUILD / "outcomes")
+        _said(self._program, "route", "train", BUILD / "outcomes", "--out", self._router)
         return f"{_said(self._program, '--version').removeprefix('trivet ')} ({_revision()})"
 
     def launch(self, folder: Path, *, port: int, mock_port: int) -> Launch:
         config, env = folder / "trivet.toml", {"TRIVET_HOME": str(folder / "home")}
-        config.write_text(_TRIVET_TOML.format(port=port, mock_port=mock_port))
+        config.write_text(_TRIVET_TOML.format(port=port, mock_port=mock_port, router=self._router.absolute()))
         shutil.rmtree(folder / "home", ignore_errors=True)
         key = _said(self._program, "keys", "create", "bench", "--tenant", "bench", env=env)
         return Launch(argv=(self._program, "serve", "--config", config), env=env, key=key)
+
+
+def _outcomes(folder: Path) -> None:
+    """Write what a router is trained on: a cheap model that answers every other kind of question."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = random.Random(1)
+    kinds = [[f"{a}{b}{c}" for b in "aeiou" for c in "lmnrst"] for a in "bdfgkp"]
+    prompts, outcomes = [], []
+    for i in range(2000):
+        pid, kind = f"p{i}", i % len(kinds)
+        words = [*chosen.choices(kinds[kind], k=chosen.randint(4, 40)), "mock", "1", "0"]
+        prompts.append({"pid": pid, "prompt": " ".join(words)})
+        good = chosen.random() < (0.95 if kind % 2 else 0.3)
+        outcomes.append({"pid": pid, "model": "mock", "score": float(good), "cost_usd": 0.0001})
+        outcomes.append({"pid": pid, "model": "dear", "score": float(chosen.random() < 0.95), "cost_usd": 0.001})
+    for name, rows in (("prompts", prompts), ("outcomes", outcomes)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 class LiteLLM:

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 from trivet.build import SystemClock
 from trivet.ledger import keys
 from trivet.server.exchange import Headers, HttpExchange
+from trivet.types import Permit
+
+_ANYTHING = Permit()
 
 ASK: dict[str, Any] = {"model": "a", "messages": [{"role": "user", "content": "hi"}]}
 POLICY = """
@@ -81,13 +84,14 @@ def bearer(key: str) -> tuple[str, bytes]:
     return "authorization", b"Bearer " + key.encode()
 
 
-def make_key(path: Path, tenant: str) -> str:
+def make_key(path: Path, tenant: str, *, name: str = "", permit: Permit = _ANYTHING) -> str:
     """Make a key, and the folder for it, and give it in the open."""
     path.parent.mkdir(exist_ok=True)
-    return keys.create(path, name=f"of-{tenant}", tenant=tenant, clock=SystemClock()).secret.reveal()
+    made = keys.create(path, name=name or f"of-{tenant}", tenant=tenant, clock=SystemClock(), permit=permit)
+    return made.secret.reveal()
 
 
-async def until(true: Any, *, within_s: float = 10.0) -> None:
+async def until(true: Any, *, within_s: float = 60.0) -> None:
     """Wait until a condition holds: `await until(lambda: store.entries)`."""
     async with asyncio.timeout(within_s):
         while not true():  # noqa: ASYNC110  # it is made true by whoever is tested; nothing to set an event

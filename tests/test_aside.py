@@ -27,7 +27,7 @@ async def test_what_is_too_much_is_not_begun_and_is_counted() -> None:
         aside.start(work(), "audit")
     aside.start(work(), "judge")
     await asyncio.sleep(0)
-    assert (len(begun), aside.skipped) == (MOST["audit"] + 1, {"audit": 3, "judge": 0})
+    assert (len(begun), aside.skipped) == (MOST["audit"] + 1, {"audit": 3, "judge": 0, "shadow": 0})
     gate.set()
     await aside.idle()
     assert told == [ENTRY] * 2 * (MOST["audit"] + 1)

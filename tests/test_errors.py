@@ -12,8 +12,10 @@ from trivet.errors import (
     ConfigError,
     DeadlineError,
     EmbedderError,
+    LabelsError,
     LedgerError,
     NotReadyError,
+    PermitError,
     RefusedError,
     TooLargeError,
     TrivetError,
@@ -21,12 +23,14 @@ from trivet.errors import (
     UnsupportedError,
     UpstreamError,
     WeightsError,
+    WidthError,
 )
 from trivet.types import Fault
 
 MADE: tuple[tuple[TrivetError, int, str, str], ...] = (
     (BadRequestError("`n` is odd.", param="n"), 400, "invalid_request", "client"),
     (AuthError("no"), 401, "invalid_api_key", "client"),
+    (PermitError("gpt", may=("a", "b")), 403, "target_not_allowed", "client"),
     (UnknownModelError("gpt", known=("a", "b")), 404, "model_not_found", "client"),
     (CacheMissError("nothing is kept"), 404, "cache_miss", "client"),
     (TooLargeError(10), 413, "request_too_large", "client"),
@@ -37,6 +41,8 @@ MADE: tuple[tuple[TrivetError, int, str, str], ...] = (
     (DeadlineError(800), 504, "deadline_exceeded", "client"),
     (WeightsError("none"), 500, "weights_unavailable", "operator"),
     (EmbedderError("full", retry_after_s=1), 503, "embedder_unavailable", "operator"),
+    (WidthError("384 numbers, not 256"), 503, "embedder_unavailable", "operator"),
+    (LabelsError("full"), 503, "labels_unavailable", "operator"),
     (ConfigError("bad"), 500, "bad_config", "operator"),
 )
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "trivet"
 MODULES = sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
-ROOMS = ("pipeline.py", "cache", "routing", "ledger", "upstream", "server", "wire")
+ROOMS = ("pipeline.py", "labels", "cache", "routing", "ledger", "upstream", "server", "wire")
 """What runs in virtual time too, so it may not reach for time, chance, the environment or a socket of its own."""
 
 TESTED_ELSEWHERE: Mapping[str, str] = {

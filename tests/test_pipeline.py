@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from trivet.errors import TrivetError
 from trivet.pipeline import Stages, Tally, answer, decide
@@ -26,6 +27,7 @@ from trivet.types import (
     Fault,
     Hit,
     Hold,
+    Permit,
     Policy,
     Refuse,
     Request,
@@ -390,3 +392,31 @@ async def test_deciding_is_pure_and_total(fault: Fault | None, hit: Hit | None, 
         assert decision == Serve(hit)
     else:
         assert isinstance(decision, Refuse if word == "only" else Call)
+
+
+class Stray:
+    """A router with a defect: it chooses by names that it remembers, not from the pool that it is given."""
+
+    async def rank(self, request: Request, policy: Policy) -> tuple[Candidate, ...]:
+        return (Candidate(target="a"), Candidate(target="b"))
+
+
+async def test_a_router_that_chooses_from_outside_of_the_pool_is_a_defect_and_nobody_is_called(tmp_path: Path) -> None:
+    store, a, b = Memory(), Upstream(), Upstream()
+    async with built(tmp_path, a, b, store) as made:
+        request = replace(ask(), permit=Permit(targets=("b",)))
+        with pytest.raises(TrivetError, match="chose 'a', which is not in the pool"):
+            await run(request, made._replace(routers={"fixed": Stray()}))
+    (entry,) = store.entries
+    assert (entry.outcome.status, entry.outcome.http_status) == ("refused", 500)
+    assert (a.connections, b.connections) == (0, 0)
+
+
+async def test_a_key_that_may_call_none_of_the_pool_leaves_one_refusal(tmp_path: Path) -> None:
+    store = Memory()
+    async with built(tmp_path, Upstream(), Upstream(), store) as made:
+        with pytest.raises(TrivetError, match="none of the targets that answer 'p'"):
+            await run(replace(ask(), permit=Permit(targets=("c",))), made)
+    (entry,) = store.entries
+    assert entry.outcome.fault is not None
+    assert (entry.decision, entry.policy, entry.outcome.fault.code) == ("refuse", "p", "target_not_allowed")

@@ -1,4 +1,5 @@
-"""Work that no client waits for, on the side of the requests that caused it: audits of hits, comparisons by a model.
+"""Work that no client waits for, on the side of the requests that caused it: audits of hits, comparisons by a model,
+shadows.
 
 Not here: what is done. Invariants: of each kind at most `MOST` at once, and what is too much is not begun; none
 outlives `aclose`.
@@ -11,9 +12,9 @@ from typing import Any, Literal
 
 from trivet.types import Entry
 
-Kind = Literal["audit", "judge"]
+Kind = Literal["audit", "judge", "shadow"]
 
-MOST: dict[Kind, int] = {"audit": 8, "judge": 4}
+MOST: dict[Kind, int] = {"audit": 8, "judge": 4, "shadow": 4}
 """A gateway under load has better to do than to check itself."""
 
 

@@ -8,8 +8,9 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -18,11 +19,31 @@ from trivet.config import Settings, TargetSettings, TargetTlsSettings, home, mod
 from trivet.config import load as read_settings
 from trivet.embed.lender import Lender
 from trivet.errors import ConfigError
+from trivet.flights import Flights
+from trivet.labels.labels import Labels
 from trivet.ledger.prices import Prices
-from trivet.pipeline import Stages
+from trivet.ledger.profiles import Recorded
+from trivet.ledger.sqlite import folder
+from trivet.pipeline import Stages, embed
 from trivet.routing.policies import Policies
 from trivet.routing.rules import Able, Ruled
-from trivet.seams import Cache, Kit, Provider, Router, Startable, Store, Turns, load
+from trivet.seams import (
+    Asking,
+    Cache,
+    Compiling,
+    Desk,
+    Following,
+    Kit,
+    Known,
+    Profiled,
+    Provider,
+    Rates,
+    Router,
+    Startable,
+    Store,
+    Turns,
+    load,
+)
 from trivet.upstream import discover
 from trivet.upstream.http import dial
 
@@ -90,6 +111,7 @@ def kit(settings: Settings, env: Mapping[str, str], *, tell: Callable[[str], Non
         models=models_folder(settings, env),
         tell=tell,
         turns=Turns(),
+        desk=Desk(),
     )
     return made._replace(embedder=Lender(settings.embedder, made).take)
 
@@ -107,9 +129,11 @@ class Builder:
         self._store: Store | None = None
         self._cache: Cache | None = None
         self._prices: Prices | None = None
+        self._routers: Mapping[str, Router] = {}
         self._providers: dict[str, Provider] = {}
         self._old: list[Cache | Provider] = []
         self._aside = Aside()
+        self._labels = Labels(kit)
 
     async def build(self, settings: Settings) -> Stages:
         """Build every stage, and start what is new.
@@ -119,11 +143,15 @@ class Builder:
                 another, or the embedder's threads. Then all is as it was.
             LedgerError: the ledger cannot be opened.
         """
-        before, kit = self._settings, self._kit
+        before = self._settings
         if before is not None and before.ledger != settings.ledger:
             raise ConfigError("`[ledger]` is another: that takes a restart.")
         if before is not None and before.embedder.threads != settings.embedder.threads:
             raise ConfigError("`embedder.threads` is another: that takes a restart.")
+        kit, same_embedder = self._kit, before is not None and _embedding(before) == _embedding(settings)
+        if before is not None and not same_embedder:  # what was borrowed before works until it is given back
+            kit = kit._replace(desk=Desk())  # the one before asks as before, for requests that are running
+            kit = kit._replace(embedder=Lender(settings.embedder, kit).take)
         routes = {"fixed"} | {policy.route for policy in settings.policies.values()}
         inner: dict[str, Router] = {name: load("trivet.router", name)(settings, kit) for name in sorted(routes)}
         async with AsyncExitStack() as fresh:
@@ -132,7 +160,7 @@ class Builder:
                 fresh.push_async_callback(store.aclose)
             else:
                 store = self._store
-            if before is None or self._cache is None or before.cache != settings.cache:
+            if before is None or self._cache is None or before.cache != settings.cache or not same_embedder:
                 cache: Cache = load("trivet.cache", settings.cache.kind)(settings.cache, kit)
                 fresh.push_async_callback(cache.aclose)
             else:
@@ -151,26 +179,41 @@ class Builder:
             prices.warm()
             if self._prices is not None:
                 prices.follow(self._prices)
+            routed_by = await _compile(
+                inner, settings, policies, prices, kit, store if isinstance(store, Profiled) else None
+            )
             new = [provider for name, provider in providers.items() if self._providers.get(name) is not provider]
             for provider in new:
                 await provider.start()
+            await self._labels.start(policies.compiled())
             fresh.pop_all()  # nothing can fail any more: they are ours now
-        self._old += [old for name, old in self._providers.items() if providers.get(name) is not old]
         if self._cache is not None and self._cache is not cache:
-            self._old.append(self._cache)
+            self._old.append(self._cache)  # before those that it may ask
+        self._old += [old for name, old in self._providers.items() if providers.get(name) is not old]
         self._settings, self._store, self._cache, self._providers = settings, store, cache, providers
-        self._prices = prices
+        self._kit, self._prices = kit, prices
+        for name, router in inner.items():
+            if isinstance(router, Following) and name in self._routers:
+                router.follow(self._routers[name])
+        self._routers = inner
         able = {name: _able(name, target, providers[name], prices) for name, target in settings.targets.items()}
-        return Stages(
+        ruled = {name: Ruled(router, able) for name, router in inner.items()}
+        stages = Stages(
             policies=policies,
             cache=cache,
-            routers={name: Ruled(router, able) for name, router in inner.items()},
+            routers=ruled,
             providers=providers,
             store=store,
             prices=prices,
             clock=kit.clock,
             aside=self._aside,
+            flights=Flights(),
+            labels=self._labels,
+            routed_by=routed_by,
+            asking={name: ruled[name] for name, router in inner.items() if isinstance(router, Asking)},
         )
+        kit.desk.open(partial(embed, stages=stages))
+        return stages
 
     async def let_go(self) -> None:
         """Close what the configurations before this one had: call it when none of their requests is running."""
@@ -180,13 +223,75 @@ class Builder:
             await one.aclose()
 
     async def aclose(self) -> None:
-        """Close everything, the ledger last."""
+        """Close everything, the ledger last, and the cache before the targets that it may ask."""
         async with AsyncExitStack() as opened:
-            for one in (self._store, self._cache, *self._providers.values(), *self._old):
+            for one in (self._store, *self._providers.values(), *reversed(self._old), self._cache):
                 if one is not None:
                     opened.push_async_callback(one.aclose)
+            opened.push_async_callback(self._labels.aclose)
             opened.push_async_callback(self._aside.aclose)
         self._store, self._cache, self._providers, self._old = None, None, {}, []
+
+
+class Offline(NamedTuple):
+    """What decides where requests go, and nothing that could send them."""
+
+    policies: Policies
+    routers: Mapping[str, Ruled]
+    inner: Mapping[str, Router]
+    """Without what comes before them."""
+
+
+async def offline(settings: Settings, env: Mapping[str, str], *, tell: Callable[[str], None]) -> Offline:
+    """Build that. Raises ConfigError, LedgerError: as for a gateway that starts."""
+    made, policies, prices = kit(settings, env, tell=tell), Policies(settings), Prices(settings.targets)
+    routes = {"fixed"} | {policy.route for policy in settings.policies.values()}
+    inner: dict[str, Router] = {name: load("trivet.router", name)(settings, made) for name in sorted(routes)}
+    await _compile(inner, settings, policies, prices, made, Recorded(folder(settings.ledger, made.home)))
+    able = {
+        name: Able(frozenset(target.lacks), partial(prices.context, name)) for name, target in settings.targets.items()
+    }
+    return Offline(policies, {name: Ruled(router, able) for name, router in inner.items()}, inner)
+
+
+async def _compile(
+    routers: Mapping[str, Router],
+    settings: Settings,
+    policies: Policies,
+    prices: Prices,
+    kit: Kit,
+    store: Profiled | None,
+) -> dict[str, str]:
+    """Have routers get ready for the policies that are theirs; gives digests of what those are routed by.
+
+    Raises ConfigError, LedgerError.
+    """
+    theirs = {
+        name: (router, routed)
+        for name, router in routers.items()
+        if isinstance(router, Compiling)
+        and (routed := [p for p in policies.compiled() if p.route == name and not p.transparent])
+    }
+    if not theirs:
+        return {}
+    now_ns = kit.clock.now_ns()
+    priced = {name: _rates(prices.told(name, at_ns=now_ns)) for name in settings.targets}
+    known = Known(
+        models={name: target.model for name, target in settings.targets.items()},
+        profiles={} if store is None else await store.profiles(),
+        rates={name: rates for name, rates in priced.items() if rates is not None},
+    )
+    digests: dict[str, str] = {}
+    for router, routed in theirs.values():
+        await router.compile(routed, known)
+        digests |= {policy.name: router.digest(policy.name) for policy in routed}
+    return digests
+
+
+def _rates(told: Mapping[str, str] | None) -> Rates | None:
+    if told is None or "input" not in told or "output" not in told:
+        return None
+    return Rates(*(float(told.get(part, told["input"])) / 1e6 for part in ("input", "output", "cached")))
 
 
 def _able(name: str, target: TargetSettings, provider: Provider, prices: Prices) -> Able:
@@ -196,6 +301,14 @@ def _able(name: str, target: TargetSettings, provider: Provider, prices: Prices)
         return getattr(provider, "context_tokens", None) or listed
 
     return Able(frozenset(target.lacks), context)
+
+
+def _embedding(settings: Settings) -> tuple[object, ...]:
+    """Give what makes the embedder of `[embedder]` another one."""
+    target = settings.targets.get(settings.embedder.target)
+    if settings.embedder.kind != "target" or target is None:
+        return (settings.embedder,)
+    return settings.embedder, target.provider, target.model, target.base_url, target.headers
 
 
 def _in_file(target: TargetSettings) -> bool:

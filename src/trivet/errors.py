@@ -5,6 +5,7 @@
     ├── ConfigError            the operator's file or environment; never reaches a client
     ├── BadRequestError   400  the client's body or headers
     ├── AuthError         401  no key, or one that we do not know
+    ├── PermitError       403  a key that may call none of the targets that could answer
     ├── UnknownModelError 404  no target, policy or alias of that name
     ├── CacheMissError    404  `x-trivet-cache: only`, and nothing is kept
     ├── TooLargeError     413  a body over the limit
@@ -14,7 +15,9 @@
     │   └── UnsupportedError 400  the target's protocol has no words for what is asked
     ├── DeadlineError     504  the client's own deadline passed
     ├── WeightsError           a model file that cannot be had or does not match its digest
-    └── EmbedderError     503  texts that cannot be turned into vectors now
+    ├── EmbedderError     503  texts that cannot be turned into vectors now
+    │   └── WidthError    503  vectors of another width than before
+    └── LabelsError       503  feedback that cannot be kept now
 
 Not here: what a client sees as bytes (`wire/`). Each error says what happened, with numbers, and what to change.
 """
@@ -77,6 +80,18 @@ class AuthError(TrivetError):
     """No key, or one that is not known here."""
 
     status, code, kind, whose = 401, "invalid_api_key", "authentication_error", "client"
+
+
+class PermitError(TrivetError):
+    """The key may call none of the targets that could answer."""
+
+    status, code, kind, whose = 403, "target_not_allowed", "permission_error", "client"
+
+    def __init__(self, model: str, *, may: tuple[str, ...]) -> None:
+        super().__init__(
+            f"This key may call none of the targets that answer {model[:200]!r}. It may call: {', '.join(may[:12])}. "
+            "Ask for a model that one of those answers, or for a key that may do more."
+        )
 
 
 class UnknownModelError(TrivetError):
@@ -200,3 +215,14 @@ class EmbedderError(TrivetError):
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class LabelsError(TrivetError):
+    """What is known of answers cannot be written down now."""
+
+    status, code, whose = 503, "labels_unavailable", "operator"
+    retry_after_s = 1.0
+
+
+class WidthError(EmbedderError):
+    """An embedder gives vectors of another width than before, which cannot be held against each other."""

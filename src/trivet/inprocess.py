@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 from trivet import build
 from trivet.errors import ConfigError, TooLargeError
 from trivet.server.app import App
+from trivet.server.auth import Caller
 from trivet.server.exchange import ClientGoneError, Headers
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ class _Caller:
     def __init__(self, tenant: str) -> None:
         self._tenant = tenant
 
-    def check(self, _headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
-        """Give the tenant; there is no key."""
-        return self._tenant, ""
+    def check(self, _headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+        """Give the tenant; there is no key, so nothing that it may not do."""
+        return Caller(self._tenant)
 
 
 class Engine:

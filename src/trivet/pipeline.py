@@ -20,13 +20,20 @@ from msgspec.structs import replace
 
 from trivet.aside import Aside
 from trivet.errors import BadRequestError, CacheMissError, DeadlineError, RefusedError, TrivetError, UpstreamError
+from trivet.flights import Flights
+from trivet.labels.compare import Asks, Verdict, heard
+from trivet.labels.labels import Labels
+from trivet.labels.shadow import again, alone, room
 from trivet.ledger.prices import Cost, Prices
+from trivet.routing import permits
+from trivet.routing.needs import Needs
 from trivet.routing.policies import Policies
-from trivet.seams import Cache, Clock, Doubt, Doubting, Provider, Router, Store
+from trivet.seams import Ask, Asking, Cache, Clock, Doubt, Doubting, Given, Provider, Router, Store, Wanted
 from trivet.types import (
     Attempt,
     Baseline,
     Call,
+    Candidate,
     Chunk,
     Controls,
     Decision,
@@ -72,6 +79,12 @@ class Stages(NamedTuple):
     prices: Prices
     clock: Clock
     aside: Aside
+    flights: Flights
+    labels: Labels
+    routed_by: Mapping[str, str] = {}
+    """Digests of what was learned, by the policies that are routed by it."""
+    asking: Mapping[str, Asking] = {}
+    """Those of `routers` that hear from a model before they rank."""
 
 
 @dataclass(slots=True)
@@ -115,7 +128,9 @@ class Tally:
     model: str = ""
     usage: Usage | None = None
     gathered: list[bytes] | None = None
-    """The answer's documents, where the cache may keep them."""
+    """The answer's documents, where the cache may keep them, or a shadow is compared with them."""
+    shadowed: bool = False
+    """It was drawn to be asked of another target too."""
     error: BaseException | None = None
     expired: bool = False
     """The client's deadline passed; the cancellation that follows is ours."""
@@ -194,6 +209,8 @@ async def answer(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
         await keep(tally, stages)
     if type(tally.decision) is Serve and tally.decision.hit.audit:
         stages.aside.start(audit(tally, stages), "audit")
+    if tally.policy is not None and tally.policy.labels is not None:
+        learn(tally, stages)
     for chunk in ending:
         yield chunk
 
@@ -217,33 +234,205 @@ async def audit(served: Tally, stages: Stages) -> Sequence[Entry]:
 async def judge(kept: Tally, doubt: Doubt, stages: Stages) -> Sequence[Entry]:
     """Have a model compare two answers for the cache: requests of their own on the policy's account, each with its
     Entry. They have no cache, so that none of them is ever kept, likened, audited or judged itself."""
-    asked, clock = kept.request, stages.clock
     assert kept.policy is not None
     assert isinstance(stages.cache, Doubting)
-    account = {"name": kept.policy.name, "baseline": kept.policy.baseline, "transparent": False, "cache": None}
-    policy = replace(stages.policies.find(doubt.model), **account)
-    bodies: list[bytes | None] = []
-    entries = []
-    for number, fields in enumerate(doubt.asks, 1):
-        request = Request(
-            id=f"{asked.id}-judge-{number}",
-            tenant=asked.tenant,
-            key_id=asked.key_id,
-            model=doubt.model,
-            fields={"model": Raw(msgspec.json.encode(doubt.model)), **fields},
-            labels=asked.labels,
-            controls=Controls(cache="off", deadline_ms=JUDGE_WITHIN_MS),
-            at_ns=clock.now_ns(),
-            judge_of=asked.id,
-        )
-        tally = Tally(request, clock.mono_ns())
-        tally.policy = policy
-        bodies.append(await _answered(tally, stages))
-        entries += [] if tally.entry is None else [tally.entry]
-        if bodies[-1] is None:
-            break
+    entries: list[Entry] = []
+    asked = kept.request
+    bodies = await _ask_all(
+        doubt.model, doubt.asks, asked=asked, ids=f"{asked.id}-judge", policy=kept.policy, stages=stages, told=entries
+    )
     stages.cache.heard(doubt, bodies, Nanos(sum(entry.outcome.cost_nanos or 0 for entry in entries)))
     return entries
+
+
+def learn(answered: Tally, stages: Stages) -> None:
+    """Note what labels may come for, and have another target answer it too where that was drawn."""
+    request, policy, entry = answered.request, answered.policy, answered.entry
+    assert policy is not None
+    assert entry is not None
+    if type(answered.decision) is not Call or _ours(request):
+        return
+    if stages.labels.note(request, policy, entry) and answered.shadowed:
+        stages.aside.start(shadow(answered, stages), "shadow")
+
+
+async def shadow(served: Tally, stages: Stages) -> Sequence[Entry]:
+    """Ask another target what one has answered, and keep whether they agree: requests of their own on the policy's
+    account, each with its Entry, within the day's budget for them."""
+    request, policy, entry, labels = served.request, served.policy, served.entry, stages.labels
+    assert policy is not None
+    assert policy.shadow is not None
+    assert entry is not None
+    rules = policy.shadow
+    other = labels.other(policy, entry.outcome.target, request)
+    if other is None:
+        return []
+    held = await labels.hold(policy, room(request, other.target, rules, stages.policies, stages.prices))
+    if held is None:
+        return []
+    entries: list[Entry] = []
+    spent: Sequence[Entry] | None = None
+    try:
+        tally = Tally(again(request, at_ns=stages.clock.now_ns()), stages.clock.mono_ns())
+        tally.policy = alone(policy, other.target)
+        body = await _answered(tally, stages)
+        entries += [] if tally.entry is None else [tally.entry]
+        kept = _whole(served, tools=rules.tools)
+        if body is None or kept is None or not _is_whole(tally, tools=rules.tools):
+            labels.failed("unfinished")
+        else:
+            verdict = await _verdict(kept, body, tally, policy, stages, entries)
+            if verdict is None:
+                labels.failed("incomparable")
+            else:
+                labels.agreed(entry, entries[0], other, large=rules.target, verdict=verdict)
+        spent = entries
+    finally:
+        labels.spend(held, spent)
+    return entries
+
+
+async def _verdict(
+    served: bytes, body: bytes, shadow: Tally, policy: Policy, stages: Stages, told: list[Entry]
+) -> Verdict | None:
+    """Say whether two answers say the same, by the policy's judge."""
+    assert policy.shadow is not None
+    judge, request = policy.shadow.judge, shadow.request
+    found = await stages.labels.compared(served, body, by=judge, question=Needs(request).question)
+    if not isinstance(found, Asks):
+        return found
+    bodies = await _ask_all(judge, found.fields, asked=request, ids=request.id, policy=policy, stages=stages, told=told)
+    return heard(bodies, found)
+
+
+def _is_whole(tally: Tally, *, tools: bool) -> bool:
+    return tally.finish == "stop" or (tools and tally.finish == "tool_calls")
+
+
+def _whole(tally: Tally, *, tools: bool) -> bytes | None:
+    """Give an answer that was gathered as one `chat.completion`; None: it is not whole, or was too long."""
+    if not tally.gathered or not _is_whole(tally, tools=tools):
+        return None
+    try:
+        return join(tally.gathered) if tally.request.stream else tally.gathered[0]
+    except UpstreamError:
+        return None
+
+
+async def consult(asked: Tally, ask: Ask, asking: Asking, stages: Stages) -> object:
+    """Have a model say what a router wants to hear of a request: a request of its own, on the policy's account, with
+    its Entry. It has no cache, so that nothing but the router remembers it. Gives what the router made of it."""
+    request, clock = asked.request, stages.clock
+    assert asked.policy is not None
+    own = Request(
+        id=f"{request.id}-route",
+        tenant=request.tenant,
+        key_id=request.key_id,
+        permit=request.permit,
+        model=ask.model,
+        fields={"model": Raw(msgspec.json.encode(ask.model)), **ask.fields},
+        labels=request.labels,
+        controls=Controls(cache="off", deadline_ms=ask.within_ms),
+        at_ns=clock.now_ns(),
+        route_of=request.id,
+    )
+    tally = Tally(own, clock.mono_ns())
+    tally.policy = _on_account(asked.policy, ask.model, stages)
+    try:
+        body = await _answered(tally, stages)
+    finally:
+        if tally.entry is not None:
+            stages.aside.told(tally.entry)
+    return asking.heard(ask, body, took_ns=clock.mono_ns() - tally.began_ns, late=tally.expired)
+
+
+async def _ask_all(
+    model: str,
+    asks: Sequence[Mapping[str, Raw]],
+    *,
+    asked: Request,
+    ids: str,
+    policy: Policy,
+    stages: Stages,
+    told: list[Entry],
+) -> list[bytes | None]:
+    """Put requests of ours to a model on a policy's account; their Entries go to `told`. After one fails, no more."""
+    account = _on_account(policy, model, stages)
+    bodies: list[bytes | None] = []
+    for number, fields in enumerate(asks, 1):
+        request = Request(
+            id=f"{ids}-{number}",
+            tenant=asked.tenant,
+            key_id=asked.key_id,
+            permit=asked.permit,
+            model=model,
+            fields={"model": Raw(msgspec.json.encode(model)), **fields},
+            labels=asked.labels,
+            controls=Controls(cache="off", deadline_ms=JUDGE_WITHIN_MS),
+            at_ns=stages.clock.now_ns(),
+            judge_of=asked.id,
+        )
+        tally = Tally(request, stages.clock.mono_ns())
+        tally.policy = account
+        bodies.append(await _answered(tally, stages))
+        told += [] if tally.entry is None else [tally.entry]
+        if bodies[-1] is None:
+            break
+    return bodies
+
+
+def _on_account(payer: Policy, model: str, stages: Stages) -> Policy:
+    """Give the policy by which work of ours is done for another one, which it counts against."""
+    found = stages.policies.find(model)
+    return replace(
+        found,
+        name=payer.name,
+        known_as=found.name,
+        baseline=payer.baseline,
+        transparent=False,
+        cache=None,
+        labels=None,
+        shadow=None,
+    )
+
+
+async def embed(wanted: Wanted, stages: Stages) -> Given:
+    """Ask a target for vectors that a stage of ours wants: a request on somebody's account, with its Entry. Like those
+    to a judge it has no cache.
+
+    Raises UnknownModelError: there is no such target any more.
+    """
+    account, clock = wanted.account, stages.clock
+    policy = stages.policies.find(wanted.target)
+    made_by = policy.digest
+    payer = next((owner for owner in stages.policies.compiled() if owner.name == account.policy), None)
+    if payer is not None:
+        policy = _on_account(payer, wanted.target, stages)
+    encode = msgspec.json.encode
+    request = Request(
+        id=wanted.id,
+        kind="embeddings",
+        tenant=account.tenant,
+        key_id=account.key_id,
+        permit=account.permit,
+        model=wanted.target,
+        fields={"model": Raw(encode(wanted.target)), "input": Raw(encode(wanted.texts))},
+        labels=account.labels,
+        controls=Controls(cache="off"),
+        at_ns=clock.now_ns(),
+        embed_of=account.of,
+    )
+    tally = Tally(request, clock.mono_ns())
+    tally.policy = policy
+    try:
+        body = await _answered(tally, stages)
+    finally:
+        if (entry := tally.entry) is not None:
+            account.cost_nanos = Nanos(account.cost_nanos + (entry.outcome.cost_nanos or 0))
+            stages.aside.told(entry)
+    fault = None if entry is None else entry.outcome.fault
+    asked = entry is not None and bool(entry.outcome.attempts)
+    return Given(body, "" if fault is None else fault.message, asked, made_by)
 
 
 async def _answered(tally: Tally, stages: Stages) -> bytes | None:
@@ -264,7 +453,8 @@ async def look(tally: Tally, stages: Stages) -> Facts:
         return Facts(fault=tally.fault)
     request = tally.request
     try:
-        tally.policy = policy = tally.policy or stages.policies.find(request.model)
+        tally.policy = tally.policy or permits.find(stages.policies, request.model, request.permit)
+        tally.policy = policy = permits.narrowed(tally.policy, request.permit)
         if request.controls.baseline and request.controls.baseline not in stages.providers:
             raise BadRequestError(
                 f"x-trivet-baseline names {request.controls.baseline!r}, which is no target here.",
@@ -280,11 +470,32 @@ async def look(tally: Tally, stages: Stages) -> Facts:
             hit, near, tally.ticket, tally.embedder_digest = await stages.cache.find(request, policy)
             tally.cache = hit.kind if hit else "miss"
             tally.cache_ns = stages.clock.mono_ns() - tally.began_ns
-        ranked = () if hit else await stages.routers[policy.route].rank(request, policy)
+        if hit:
+            ranked: tuple[Candidate, ...] = ()
+        elif policy.route in stages.asking:
+            ranked = await rank_by_word(tally, policy, stages)
+        else:
+            ranked = await stages.routers[policy.route].rank(request, policy)
+        for candidate in ranked:  # residency and permissions are walls, also for a router that has a defect
+            if candidate.target not in policy.pool:
+                raise TrivetError(f"Router {policy.route!r} chose {candidate.target!r}, which is not in the pool.")
     except TrivetError as error:
         return Facts(fault=error.fault())
     tally.look_ns = stages.clock.mono_ns() - tally.began_ns
     return Facts(hold=hold, hit=hit, near=near, ranked=ranked)
+
+
+async def rank_by_word(tally: Tally, policy: Policy, stages: Stages) -> tuple[Candidate, ...]:
+    """Order the targets by what a model says of the request, where the router wants to hear it; those who ask the
+    same at the same time are told together."""
+    request, asking = tally.request, stages.asking[policy.route]
+    # What helps to route is not asked about itself, and what is not to be called need not be routed.
+    wanted = not request.route_of and request.controls.cache != "only"
+    ask = asking.ask(request, policy) if wanted else None
+    if ask is None or not permits.may_call(stages.policies.find(ask.model), request.permit):
+        return await stages.routers[policy.route].rank(request, policy)
+    heard = await stages.flights.join(ask.key, lambda: consult(tally, ask, asking, stages))
+    return await asking.rank_by(heard, request, policy)
 
 
 def cache_use(request: Request, policy: Policy) -> str:
@@ -338,7 +549,8 @@ async def act(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
         return
     assert type(decision) is Call
     assert tally.policy is not None
-    if tally.cache in ("miss", "refresh"):
+    tally.shadowed = tally.policy.shadow is not None and stages.labels.drawn(tally.request, tally.policy)
+    if tally.shadowed or tally.cache in ("miss", "refresh"):
         tally.gathered = []
     request = replace(tally.request, model=tally.policy.model) if tally.policy.model else tally.request
     for candidate in decision.targets:
@@ -431,14 +643,22 @@ def settle(tally: Tally, stages: Stages) -> Awaitable[None] | None:
         hit_age_ms=hit.age_ms if hit else 0,
         cosine=hit.cosine if hit else None,
         p_correct=hit.p_correct if hit else None,
-        audit_of=request.audit_of,
-        judge_of=request.judge_of,
         price_version=cost.version,
         embedder_digest=tally.embedder_digest,
+        router_digest=stages.routed_by.get(policy.name, "") if policy and policy.aim else "",
         outcome=_outcome(tally, stages, usage=usage, estimated=estimated, cost=cost),
         baseline=baseline,
         saved=saved,
     )
+    if _ours(request):  # few are, and each member of an Entry costs all the others a little
+        entry = replace(
+            entry,
+            audit_of=request.audit_of,
+            judge_of=request.judge_of,
+            route_of=request.route_of,
+            shadow_of=request.shadow_of,
+            embed_of=request.embed_of,
+        )
     waiting = stages.store.settle(tally.facts.hold, entry)
     tally.entry = entry
     return waiting
@@ -509,8 +729,8 @@ def _usage(tally: Tally) -> tuple[Usage | None, bool]:
         return tally.usage, False
     if tally.error is not None and not tally.chunks and isinstance(tally.error, Exception):
         return None, False  # the target failed without a word
-    if tally.request.kind == "moderations":
-        return None, False  # they report no tokens
+    if tally.request.kind == "moderations" or (tally.request.kind == "embeddings" and tally.error is None):
+        return None, False  # the first have no tokens; of the second, a guess would be taken for a count
     prompt = sum(memoryview(value).nbytes for value in tally.request.fields.values())
     output = 0 if tally.request.kind == "embeddings" else tally.chunks if tally.request.stream else tally.out_bytes // 4
     return Usage(input_tokens=prompt // 4, output_tokens=output), True
@@ -518,10 +738,11 @@ def _usage(tally: Tally) -> tuple[Usage | None, bool]:
 
 def _cost(tally: Tally, stages: Stages, *, usage: Usage | None) -> Cost:
     """Price the answer; attempts that failed on the way to it are free only if their target cannot have begun."""
-    if not tally.attempts or (usage is None and not tally.lost):
+    uncounted = usage is None and tally.request.kind == "embeddings" and tally.error is None
+    if not tally.attempts or (usage is None and not tally.lost and not uncounted):
         return _FREE
     cost = _FREE
-    if usage is not None:
+    if usage is not None or uncounted:
         cost = stages.prices.cost(
             tally.target, model=tally.model, usage=usage, took_ns=tally.engine_ns, at_ns=tally.request.at_ns
         )
@@ -533,6 +754,19 @@ def _cost(tally: Tally, stages: Stages, *, usage: Usage | None) -> Cost:
     )
 
 
+def _ours(request: Request) -> str:
+    """Say what a request of Trivet's own is for, as its lever is called; "": it is a client's."""
+    if request.audit_of:
+        return "audit"
+    if request.judge_of:
+        return "judge"
+    if request.shadow_of:
+        return "shadow"
+    if request.embed_of:
+        return "embed"
+    return "classifier" if request.route_of else ""
+
+
 def _compare(
     tally: Tally, stages: Stages, *, usage: Usage | None, cost: Cost
 ) -> tuple[Baseline | None, dict[str, Nanos]]:
@@ -541,7 +775,7 @@ def _compare(
     name = tally.request.controls.baseline or (policy.baseline if policy else None)
     if name is None or tally.error is not None:
         return None, {}
-    lever = "audit" if tally.request.audit_of else "judge" if tally.request.judge_of else ""
+    lever = _ours(tally.request)
     if lever:  # without Trivet it would not have been asked at all
         nanos = cost.nanos
         return Baseline(target=name, cost_nanos=Nanos(0)), {} if nanos is None else {lever: Nanos(-nanos)}
@@ -577,6 +811,8 @@ async def keep(tally: Tally, stages: Stages) -> None:
     """Hand a whole answer to the cache, if the policy lets it be kept."""
     policy, gathered, entry = tally.policy, tally.gathered, tally.entry
     if gathered is None or policy is None or policy.cache is None or entry is None:
+        return
+    if tally.cache not in ("miss", "refresh"):  # it was gathered for a shadow
         return
     whole = tally.finish == "stop" or tally.request.kind == "embeddings"
     if whole or (tally.finish == "tool_calls" and policy.cache.tools):

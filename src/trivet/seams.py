@@ -13,12 +13,13 @@ import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from msgspec import Raw
 
 from trivet.errors import ConfigError
-from trivet.types import Candidate, Chunk, Entry, Hit, Hold, Nanos, NearMiss, Policy, Request
+from trivet.types import Candidate, Chunk, Entry, Hit, Hold, Labels, Nanos, NearMiss, Permit, Policy, Request
 
 if TYPE_CHECKING:  # numpy takes longer to import than all of this
     import numpy as np
@@ -88,13 +89,14 @@ class Embedder(Protocol):
     def digest(self) -> str:
         """Of all that can change a vector (weights, tokenizer, pooling, width): those of two digests do not mix.
 
-        Known before the start.
+        Known once it is ready, and where nothing has to be read for it before the start; "": not known yet. Once known
+        it stays.
         """
         ...
 
     @property
     def width(self) -> int:
-        """Numbers in a vector."""
+        """Numbers in a vector; known when `digest` is, and 0 before."""
         ...
 
     @property
@@ -104,7 +106,8 @@ class Embedder(Protocol):
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of one text that are read; what comes after them is left out, and `Vectors.cut` says so."""
+        """Tokens of one text that are read; what comes after them is left out, and `Vectors.cut` says so. Known when
+        `digest` is."""
         ...
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
@@ -128,6 +131,84 @@ class Embedder(Protocol):
         ...
 
 
+class Account:
+    """On whose account a target is asked for what no client asked for, and what that has cost so far."""
+
+    def __init__(
+        self,
+        *,
+        of: str,
+        tenant: str = "",
+        key_id: str = "",
+        labels: Labels | None = None,
+        policy: str = "",
+        patient: bool = False,
+        permit: Permit | None = None,
+    ) -> None:
+        """`of`: id of the request that it is for, or a word of ours. `patient`: nobody waits for the answer."""
+        self.of, self.tenant, self.key_id, self.labels = of, tenant, key_id, labels or Labels()
+        self.policy, self.patient, self.permit = policy, patient, permit or Permit()
+        self.cost_nanos = Nanos(0)
+        """As far as it is known."""
+
+
+@runtime_checkable
+class Charging(Protocol):
+    """What an Embedder may have besides: it asks a target, which may charge for it."""
+
+    target: str
+    """Which one: keys that may not call it have their questions compared word by word."""
+    patience_s: float
+    """How long it waits for a target that does not answer, where somebody waits for it."""
+
+    def on(self, account: Account) -> Embedder:
+        """Give the same embedder, for work on this account. It is not to be started or closed."""
+        ...
+
+
+class Wanted(NamedTuple):
+    """Vectors that are wanted of a target."""
+
+    target: str
+    texts: Sequence[str]
+    id: str
+    """Of the Entry that the request is to leave."""
+    account: Account
+    """Its cost is added up there."""
+
+
+class Given(NamedTuple):
+    """What the target gave."""
+
+    body: bytes | None
+    """Its answer, as `/v1/embeddings` has it; None: there is none."""
+    why: str
+    """Why there is none, without words of a text; "": there is one."""
+    asked: bool
+    """Whether the target was: else it is no fault of its."""
+    digest: str
+    """Of what can change the vectors of that target: provider, model, address."""
+
+
+class Desk:
+    """Where what is built before the targets are asks one of them for vectors, once they are there."""
+
+    def __init__(self) -> None:
+        self._give: Callable[[Wanted], Awaitable[Given]] | None = None
+        self._opened = asyncio.Event()
+
+    def open(self, give: Callable[[Wanted], Awaitable[Given]]) -> None:
+        """Have wishes answered so from now on; called again for another configuration."""
+        self._give = give
+        self._opened.set()
+
+    async def ask(self, wanted: Wanted) -> Given:
+        """Ask a target, in a request with its own Entry; waits until there are targets."""
+        await self._opened.wait()
+        assert self._give is not None
+        return await self._give(wanted)
+
+
 def _no_embedder(kind: str) -> Embedder:
     raise ConfigError(f"No embedder can be lent here, so none called {kind!r}: this Kit was made without.")
 
@@ -146,6 +227,8 @@ class Kit(NamedTuple):
     """A line for the operator (progress of a download, an engine restarted). Never secrets."""
     turns: Turns
     """Shared by all that is built with this Kit."""
+    desk: Desk
+    """Asks targets for vectors; shared too."""
     embedder: Callable[[str], Embedder] = _no_embedder
     """Lends the embedder of that kind ("builtin", "minilm", or a plugin's); one is loaded for all who borrow it.
 
@@ -294,6 +377,11 @@ class CacheState(NamedTuple):
     """What went wrong and was a miss, by kind, since the start of the process."""
     deciders: Mapping[str, Mapping[str, float]]
     """What the decider of each policy says of itself: requests, served, audits, audits_wrong, max_error, ..."""
+    barred: Mapping[tuple[str, str], int] = MappingProxyType({})
+    """Looks in which a near answer was not for whoever asked and nothing else was served, by policy and reason, since
+    the start of the process."""
+    behind: int = 0
+    """Answers that are waiting for a vector of the embedder: until then they are found by exact repeats."""
 
 
 @runtime_checkable
@@ -347,6 +435,45 @@ class Purgeable(Protocol):
         ...
 
 
+class Profile(NamedTuple):
+    """What was measured of a target lately."""
+
+    ttfts_s: tuple[float, ...] = ()
+    """Seconds to the first token of streamed answers, newest first."""
+    cost_usd: float = float("nan")
+    """Of an answer, on average; NaN: not known."""
+    output_tokens: float = float("nan")
+    """Of an answer, on average; NaN: none was measured."""
+
+
+@runtime_checkable
+class Profiled(Protocol):
+    """What a Store may have besides: it knows how the targets have done."""
+
+    async def profiles(self) -> Mapping[str, Profile]:
+        """Say how each target did lately, by name. Raises `LedgerError`."""
+        ...
+
+
+class Rates(NamedTuple):
+    """Dollars a token."""
+
+    input: float
+    output: float
+    cached: float
+    """Of input that is read from the target's prompt cache."""
+
+
+class Known(NamedTuple):
+    """What is known of the targets when a configuration is put in force."""
+
+    models: Mapping[str, str]
+    """The provider's name for each target's model."""
+    profiles: Mapping[str, Profile] = {}
+    rates: Mapping[str, Rates] = {}
+    """Of those that are priced by the token."""
+
+
 class Router(Protocol):
     """Which targets, in which order. A builder is `build(settings: config.Settings, kit: Kit) -> Router`."""
 
@@ -355,6 +482,93 @@ class Router(Protocol):
 
         Gives only targets of `policy.pool`; the probabilities are those of being put first and sum to 1.
         """
+        ...
+
+
+@runtime_checkable
+class Compiling(Protocol):
+    """What a Router may have besides: it gets ready for the policies that route by it, before the first request."""
+
+    async def compile(self, policies: Sequence[Policy], known: Known) -> None:
+        """Get ready. Raises ConfigError: what a policy asks for cannot be had; it says what can."""
+        ...
+
+    def digest(self, policy: str) -> str:
+        """Say what a policy is routed by, for its entries: the digest of a file."""
+        ...
+
+
+class Ask(NamedTuple):
+    """What a router wants to hear from a model before it ranks a request."""
+
+    key: bytes
+    """Asks of one key are one, while they are under way together; so it tells tenants and policies apart."""
+    model: str
+    """The target or policy to ask."""
+    fields: dict[str, Raw]
+    """The members of a chat request, but for the model."""
+    within_ms: int
+    """How long a request may wait for it."""
+    ticket: object = None
+    """Whatever the router wants back with the answer."""
+
+
+class Verdicts(NamedTuple):
+    """What came of asking a model about the requests of a policy, since the start of the process."""
+
+    counts: Mapping[str, int]
+    """Requests, by what was heard of them, or why nothing was."""
+    took_counts: tuple[int, ...] = (0,) * (len(BOUNDS_S) + 1)
+    """How long each ask took, by `BOUNDS_S`."""
+    took_ns: int = 0
+    """All of them together."""
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """What a Router may have besides: it hears from a model before it ranks."""
+
+    def ask(self, request: Request, policy: Policy) -> Ask | None:
+        """Say what a model is to be asked; None: nothing, the request can be ranked by `rank`.
+
+        No request is lost by it: whatever is heard, or not, `rank_by` ranks.
+        """
+        ...
+
+    def heard(self, ask: Ask, body: bytes | None, *, took_ns: int, late: bool) -> object:
+        """Hear what was answered; once for each ask, however many requests waited for it. Gives what `rank_by` takes.
+
+        Not called for an ask that was given up because everybody who waited for it had left.
+
+        Args:
+            body: a whole `chat.completion`; None: there is none, because it came too `late`, or it failed.
+        """
+        ...
+
+    async def rank_by(self, heard: object, request: Request, policy: Policy) -> tuple[Candidate, ...]:
+        """Order the policy's pool as `rank` does, by what was heard."""
+        ...
+
+    def verdicts(self) -> Mapping[str, Verdicts]:
+        """Say what was heard, by policy, for `/metrics`."""
+        ...
+
+
+@runtime_checkable
+class Following(Protocol):
+    """What a Router may have besides: it has learned something while it ran, which outlives a reload."""
+
+    def follow(self, before: Router) -> None:
+        """Go on from the router of that name in the configuration before: with what it has heard and counted."""
+        ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """What a Router may have besides: it says what it thinks of a request, for `trivet route explain`."""
+
+    def explain(self, request: Request, policy: Policy) -> Mapping[str, Any]:
+        """Say it, in what JSON can say: see `trivet route explain --json`. Raises TrivetError."""
         ...
 
 

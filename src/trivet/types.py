@@ -34,14 +34,16 @@ Status = Literal["ok", "refused", "failed", "cancelled"]
 class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Tokens of one answer, normalised once at the provider's edge.
 
-    Parts are *subsets*: `cached_tokens` and `cache_write_tokens` of `input_tokens`, `reasoning_tokens` of
-    `output_tokens`. Providers that report them apart (Anthropic) are added up before they get here.
+    Parts are *subsets*: `cached_tokens` and `cache_write_tokens` of `input_tokens`, `cache_write_1h_tokens` (kept for
+    an hour, where five minutes are usual) of `cache_write_tokens`, `reasoning_tokens` of `output_tokens`. Providers
+    that report them apart (Anthropic) are added up before they get here.
     """
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     reasoning_tokens: int = 0
     input_audio_tokens: int = 0
     output_audio_tokens: int = 0
@@ -64,9 +66,20 @@ class Controls(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Under which the answer can be taken off again."""
     max_error: float | None = None
     """The cache is to promise at least this, where that is less than what the policy promises; in [0, 1)."""
+    quality: float | None = None
+    """A floor under quality that is at least this, where that is more than the policy holds; in (0, 1]."""
     baseline: str = ""
     report: bool | None = None
     deadline_ms: int | None = None
+
+
+class Permit(Struct, frozen=True, kw_only=True, gc=False):
+    """What a key may ask for, and who may be called for it; nothing named: everything."""
+
+    models: tuple[str, ...] = ()
+    """Names of policies, targets and aliases; `WILDCARD/*` is every model of that target."""
+    targets: tuple[str, ...] = ()
+    """Others are never called, whatever is asked for."""
 
 
 class Request(Struct, frozen=True, kw_only=True, gc=False):
@@ -80,6 +93,7 @@ class Request(Struct, frozen=True, kw_only=True, gc=False):
     kind: Kind = "chat"
     tenant: str
     key_id: str = ""
+    permit: Permit = Permit()
     model: str
     fields: dict[str, Raw]
     stream: bool = False
@@ -96,6 +110,12 @@ class Request(Struct, frozen=True, kw_only=True, gc=False):
     """Id of the request whose hit this one checks."""
     judge_of: str = ""
     """Id of the request whose answer this one has compared with another."""
+    route_of: str = ""
+    """Id of the request that this one asks a model about, so that it can be routed."""
+    shadow_of: str = ""
+    """Id of the request that this one asks another target too."""
+    embed_of: str = ""
+    """Id of the request whose texts this one has turned into vectors; or `start`, `kept`, `asked`: no request's."""
 
 
 class CachePolicy(Struct, frozen=True, kw_only=True, gc=False):
@@ -114,6 +134,27 @@ class CachePolicy(Struct, frozen=True, kw_only=True, gc=False):
     """How answers in prose are compared: `equality`, `likeness`, or by a model, whose target or policy this is."""
     auto_off: bool = True
     """Likeness is left alone where looking for it costs more than its hits save."""
+
+
+class LabelPolicy(Struct, frozen=True, kw_only=True, gc=False):
+    """`[policies.X.labels]`, compiled, where they are kept."""
+
+    max_entries: int
+    ttl_s: float
+
+
+class ShadowPolicy(Struct, frozen=True, kw_only=True, gc=False):
+    """`[policies.X.shadow]`, compiled, where there are shadows."""
+
+    share: float
+    """Of the requests that a target answers, in (0, 1]."""
+    target: str
+    """Whose answers the others are held against."""
+    budget_nanos: Nanos
+    """For a day in UTC."""
+    tools: bool
+    judge: str
+    """How answers in prose are compared, as in a CachePolicy."""
 
 
 class Rule(Struct, frozen=True, kw_only=True, gc=False):
@@ -135,15 +176,63 @@ class Rule(Struct, frozen=True, kw_only=True, gc=False):
     customer: frozenset[str] = frozenset()
 
 
+class Aim(Struct, frozen=True, kw_only=True, gc=False):
+    """The triangle of a policy: which leg is made small (or quality: large), and which are held."""
+
+    best: Literal["cost", "latency", "quality"] = "cost"
+    quality: float | None = None
+    """Floor under the mean quality, as a share of the reference's, in (0, 1]."""
+    reference: str = ""
+    """The target whose quality that is; empty: the best of the pool."""
+    confidence: float = 0.9
+    """With which the floor holds on fresh traffic, in [0.5, 1)."""
+    cost_nanos: int | None = None
+    """Ceiling on what a request costs on average."""
+    ttft_s: float | None = None
+    """Ceiling on the seconds to the first token..."""
+    percentile: float = 0.95
+    """... of this share of the requests."""
+    router: str = ""
+    """The file of the trained router."""
+    sticky_s: float = 0.0
+    """How long a conversation may stay where its prompt is cached."""
+
+
+class ClassifierPolicy(Struct, frozen=True, kw_only=True, gc=False):
+    """`[policies.X.classifier]`, compiled: who sorts requests into simple and complex, and who is asked then."""
+
+    model: str
+    """The target or policy that is asked."""
+    digest: str
+    """Of what can change its word: its pool and models."""
+    within_ms: int
+    simple: tuple[str, ...] = ()
+    complex: tuple[str, ...] = ()
+    """Targets of the pool; none: its first, and its last."""
+    fallback: Literal["simple", "complex"] = "complex"
+    """What a request is taken for where there is no word."""
+    memory: int = 10_000
+    """Words that are remembered; 0: none."""
+    ttl_s: float = 86_400.0
+    prompt: str = ""
+    """What the model is told, instead of ours."""
+
+
 class Policy(Struct, frozen=True, kw_only=True, gc=False):
     """A virtual model, compiled: the pool and the levers. A target named directly is a policy without levers."""
 
     name: str
     digest: str
     pool: tuple[str, ...]
+    known_as: str = ""
+    """Its own name, where it is asked on another one's account and goes by that one's."""
     route: str = "fixed"
     rules: tuple[Rule, ...] = ()
+    aim: Aim | None = None
+    classifier: ClassifierPolicy | None = None
     cache: CachePolicy | None = None
+    labels: LabelPolicy | None = None
+    shadow: ShadowPolicy | None = None
     baseline: str | None = None
     transparent: bool = False
     """True for a target named directly: it gets that target, unchanged and uncached, and nothing is added."""
@@ -358,6 +447,13 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Id of the Entry whose hit this request checked: it was asked by us, in the background."""
     judge_of: str = ""
     """Id of the Entry whose answer this request had compared with a kept one: asked by us too."""
+    route_of: str = ""
+    """Id of the Entry whose request this one asked a model about, so that it could be routed: asked by us too."""
+    shadow_of: str = ""
+    """Id of the Entry whose request this one asked another target, to compare: asked by us too."""
+    embed_of: str = ""
+    """Id of the Entry whose question this request turned into vectors, for the cache: asked by us too. `start`: it
+    asked what the embedder's vectors are like; `kept`: it was about questions that are kept; `asked`: another wish."""
     hit_age_ms: int = 0
     price_version: str = ""
     embedder_digest: str = ""

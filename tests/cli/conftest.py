@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from trivet.config import parse
+from trivet.testing.documents import embeddings
 
 ANSWER = {
     "id": "c",
@@ -54,8 +55,8 @@ class _Answering(http.server.BaseHTTPRequestHandler):
         self._send({"object": "list", "data": [{"id": "m-1", "object": "model", "owned_by": "me"}]})
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        self._send(ANSWER)
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self._send(embeddings(body) if self.path.endswith("/embeddings") else ANSWER)
 
     def _send(self, document: Any) -> None:
         self.server.seen.append((self.path, dict(self.headers)))

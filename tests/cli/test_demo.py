@@ -34,11 +34,10 @@ def test_the_questions_show_both_models_a_stream_and_two_repeats() -> None:
 
 
 def test_what_happened_is_a_table_with_who_answered_and_what_it_cost(capsys: pytest.CaptureFixture[str]) -> None:
-    demo._show(RIGHT, "http://x")
+    demo._show(RIGHT)
     shown = capsys.readouterr().out
     assert shown.count("exact hit") == 2
     assert "1.2" in shown
-    assert "http://x/metrics" in shown
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ def test_what_happened_is_a_table_with_who_answered_and_what_it_cost(capsys: pyt
 )
 def test_a_demo_that_does_not_show_what_it_is_for_fails(told: list[Told]) -> None:
     with pytest.raises(DemoError, match="two exact hits"):
-        demo._show(told, "http://x")
+        demo._show(told)
 
 
 def test_an_answer_that_makes_no_sense_fails(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,7 +42,7 @@ def test_a_revoked_key_stays_in_the_list(home: Path) -> None:
     assert (key["name"], key["tenant"]) == ("laptop", "acme")
     assert key["revoked_ns"] > key["created_ns"]
     row = keys("list").stdout.splitlines()[1].split()
-    assert len(row) == 8  # name, tenant, id, key, and two times of two words
+    assert len(row) == 10  # name, tenant, id, key, what it may ask for and have called, and two times of two words
 
 
 def test_a_new_key_as_json_has_the_key(home: Path) -> None:
@@ -64,6 +64,8 @@ def test_a_name_that_is_in_use_or_empty_or_unknown_ends_with_2(home: Path) -> No
         ("create", "laptop", "--tenant", "b"),
         ("create", " ", "--tenant", "b"),
         ("create", "x"),
+        ("create", "x", "--tenant", "b", "--model", " "),
+        ("create", "x", "--tenant", "b", "--target", ""),
         ("revoke", "y"),
     ):
         assert keys(*arguments).exit_code == 2, arguments
@@ -74,3 +76,15 @@ def test_a_name_cannot_paint_the_terminal(home: Path) -> None:
     listed = keys("list").output
     assert "\\x1b[2Jevil" in listed
     assert "\x1b" not in listed
+
+
+def test_what_a_key_may_do_is_shown(home: Path) -> None:
+    keys("create", "all", "--tenant", "acme")
+    made = keys("create", "app", "--tenant", "acme", "--model", "support", "--model", "openai/*", "--target", "small")
+    assert made.exit_code == 0
+    first, second = json.loads(keys("list", "--json").stdout)
+    assert (first["models"], first["targets"]) == ([], [])
+    assert (second["models"], second["targets"]) == (["support", "openai/*"], ["small"])
+    head, *rows = keys("list").stdout.splitlines()
+    assert head.split()[4:6] == ["MODELS", "TARGETS"]
+    assert [row.split()[4:6] for row in rows] == [["all", "all"], ["support,openai/*", "small"]]

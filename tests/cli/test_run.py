@@ -55,10 +55,16 @@ def test_the_exit_code_is_the_programs(home: Path, config: Path, code: str, exit
     assert trivet("run", "--config", str(config), "--", *program(code)).returncode == exit_code
 
 
-def test_a_program_that_is_not_there_ends_as_in_a_shell(home: Path, config: Path, tmp_path: Path) -> None:
-    result = trivet("run", "--config", str(config), "--", str(tmp_path / "gone"))
+@pytest.mark.parametrize("gone", ["/no/such/program", "no-such-program-of-ours"])
+def test_a_program_that_is_not_there_ends_as_in_a_shell_and_nothing_is_started(
+    home: Path, config: Path, gone: str
+) -> None:
+    result = trivet("run", "--config", str(config), "--", gone)
     assert result.returncode == 127
-    assert "There is no program" in result.stderr
+    assert result.stderr == f"trivet: There is no program {gone!r}.\n"
+
+
+def test_a_program_that_cannot_be_run_ends_as_in_a_shell(home: Path, config: Path, tmp_path: Path) -> None:
     assert trivet("run", "--config", str(config), "--", str(tmp_path)).returncode == 126
 
 

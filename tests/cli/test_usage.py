@@ -72,6 +72,7 @@ def record(home: Path) -> Callable[..., None]:
 def test_an_empty_home_has_nothing_to_show_and_says_how_to_begin(home: Path) -> None:
     result = usage()
     assert "Nothing is recorded yet. Try: trivet run" in result.stderr
+    assert not result.stdout, "a table of nothing says nothing"
     assert json.loads(usage("--json").stdout)["rows"] == []
     assert json.loads(usage("--json", "--entries").stdout)["entries"] == []
     assert not home.exists()

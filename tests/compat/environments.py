@@ -17,9 +17,11 @@ HERE = Path(__file__).parent
 LOCKS, BUILD, SUITES = HERE / "locks", HERE / "build", HERE / "suites"
 
 
-def ready(client: str, *, locks: Path = LOCKS) -> Path:
+def ready(client: str, *, locks: Path = LOCKS, whole: bool = True) -> Path:
     """Give the Python of a client's environment; makes the environment if it is not there or its lock has changed.
 
+    Args:
+        whole: the lock names every package. Else pip adds what those in it need, which differs from machine to machine.
     Raises:
         subprocess.CalledProcessError: a package could not be installed.
     """
@@ -28,12 +30,12 @@ def ready(client: str, *, locks: Path = LOCKS) -> Path:
     python = folder / "bin" / "python"
     if not stamp.exists() or stamp.read_text() != digest:
         shutil.rmtree(folder, ignore_errors=True)
-        _make(folder, python, lock)
+        _make(folder, python, lock, whole=whole)
         stamp.write_text(digest)
     return python
 
 
-def _make(folder: Path, python: Path, lock: Path) -> None:
+def _make(folder: Path, python: Path, lock: Path, *, whole: bool) -> None:
     """Install a lock into a new environment: with uv where there is one (seconds), else with pip (a minute)."""
     if uv := shutil.which("uv"):
         subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
@@ -41,7 +43,7 @@ def _make(folder: Path, python: Path, lock: Path) -> None:
     else:
         venv.create(folder, with_pip=True)
         installer = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*installer, "--no-deps", "--requirement", lock], check=True)
+    subprocess.run([*installer, *(["--no-deps"] if whole else []), "--requirement", lock], check=True)
 
 
 def has(package: str) -> bool:

@@ -161,7 +161,8 @@ REFUSED = {
         "trivet.toml:4: targets.a.limits: This version of Trivet does not have it yet. Remove the line."
     ),
     POLICY + "quality = '0.98 of large'\n": (
-        "trivet.toml:6: policies.p.quality: This version of Trivet does not have it yet. Remove the line."
+        'trivet.toml:6: policies.p.quality: Only route = "learned" or "clusters" weighs that. '
+        "Write it, or remove the line."
     ),
     POLICY + "[policies.p.tokens]\nmax_output = 500\n": (
         "trivet.toml:6: policies.p.tokens: This version of Trivet does not have it yet. Remove the line."
@@ -174,7 +175,7 @@ REFUSED = {
         'Or write "equality" or "likeness".'
     ),
     TARGET + "[targets.w]\nprovider = 'openai'\n[policies.p]\npool = ['a']\n[policies.p.cache]\njudge = 'w'\n": (
-        'trivet.toml:9: policies.p.cache.judge: "w" takes any model, and a judge is one model. '
+        'trivet.toml:9: policies.p.cache.judge: "w" takes any model, and what is asked is one model. '
         "Add a target that names it."
     ),
     TARGET + "[targets.e]\nprovider = 'embedder'\n[policies.p]\npool = ['a']\n[policies.p.cache]\njudge = 'e'\n": (
@@ -191,13 +192,13 @@ REFUSED = {
         'trivet.toml:7: policies.p.cache.mode: "likely" is not "off", "exact", "static", "vcache", "verified" or '
         '"shadow".'
     ),
-    POLICY + "route = 'learned'\n": (
-        'trivet.toml:6: policies.p.route: "learned": This version of Trivet does not have it yet. '
-        'Remove the line, or write "fixed" or "rules".'
+    POLICY + "route = 'cascade'\n": (
+        'trivet.toml:6: policies.p.route: "cascade": This version of Trivet does not have it yet. '
+        'Remove the line, or write "classifier", "clusters", "fixed", "learned" or "rules".'
     ),
     POLICY + "route = 'fxed'\n": (
         'trivet.toml:6: policies.p.route: "fxed": no such router is installed. '
-        'Remove the line, or write "fixed" or "rules".'
+        'Remove the line, or write "classifier", "clusters", "fixed", "learned" or "rules".'
     ),
     "[budgets.x]\nlimit = '$5/day'\n": (
         "trivet.toml:1: budgets: This version of Trivet does not have it yet. Remove the section."
@@ -263,7 +264,8 @@ REFUSED = {
         'trivet.toml:4: targets.a.engine: Only an embedded engine (provider = "llamacpp") has these. Remove the line.'
     ),
     "[targets.e]\nprovider = 'embedder'\nmodel = 'bert'\n": (
-        'trivet.toml:3: targets.e.model: "bert" is no embedder that is installed. Write "builtin" or "minilm".'
+        'trivet.toml:3: targets.e.model: "bert" is no embedder that is installed. Write "builtin", "fastembed", '
+        '"minilm", "onnx" or "sentence-transformers".'
     ),
     "[targets.e]\nprovider = 'embedder'\nbase_url = 'http://127.0.0.1:9/v1'\n": (
         "trivet.toml:3: targets.e.base_url: An embedder runs in this process and has none. Remove the line."
@@ -272,7 +274,8 @@ REFUSED = {
         'trivet.toml:3: targets.e.engine: Only an embedded engine (provider = "llamacpp") has these. Remove the line.'
     ),
     "[embedder]\nkind = 'bert'\n": (
-        'trivet.toml:2: embedder.kind: "bert" is no embedder that is installed. Write "builtin" or "minilm".'
+        'trivet.toml:2: embedder.kind: "bert" is no embedder that is installed. Write "builtin", "fastembed", '
+        '"minilm", "onnx", "sentence-transformers" or "target".'
     ),
     "[embedder]\nthreads = 0\n": "trivet.toml:2: embedder.threads: 0 is not a whole number from 1 to 1024.",
     "[ledger]\nstore = 'postgres'\n": ('trivet.toml:2: ledger.store: "postgres" is not installed. Write "sqlite".'),

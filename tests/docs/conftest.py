@@ -39,6 +39,11 @@ pool     = ["small", "large"]
 [policies.auto.cache]
 mode     = "exact"
 
+[policies.sorted]
+pool     = ["small", "large"]
+route    = "classifier"
+classifier = {{ model = "small" }}
+
 [targets.embedded]
 provider = "embedder"
 model    = "builtin"

@@ -37,7 +37,7 @@ async def test_it_is_loaded_for_all_and_closed_with_the_last(tmp_path: Path) -> 
 
 
 async def test_one_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no trivet\.embedder called 'nope'; installed: builtin, minilm"):
+    with pytest.raises(ConfigError, match=r"no trivet\.embedder called 'nope'; installed: builtin, fast"):
         Lender(EmbedderSettings(), kit(tmp_path)).take("nope")
     alone = Kit(*kit(tmp_path)[:-1])
     with pytest.raises(ConfigError, match="No embedder can be lent here"):

@@ -4,6 +4,7 @@ import re
 import sqlite3
 import stat
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.ledger.ledger_kit import WallClock
 from trivet.errors import ConfigError, LedgerError
 from trivet.ledger.keys import FILE, KeyRing, create, listing, revoke
+from trivet.types import Permit
 
 CLOCK = WallClock()
 
@@ -153,3 +155,53 @@ def test_a_file_that_is_no_database_is_an_error(path: Path) -> None:
         KeyRing(path)
     with pytest.raises(LedgerError, match="cannot be used"):
         create(path, name="app", tenant="acme", clock=CLOCK)
+
+
+def test_what_a_key_may_do_is_kept_with_it(path: Path) -> None:
+    permit = Permit(models=("support", "openai/*"), targets=("small",))
+    made = create(path, name="app", tenant="acme", clock=CLOCK, permit=permit)
+    free = create(path, name="free", tenant="acme", clock=CLOCK)
+    ring = KeyRing(path)
+    assert ring.check(made.secret.reveal().encode()) == made.key
+    assert [key.permit for key in listing(path)] == [permit, Permit()]
+    assert revoke(path, "app", clock=CLOCK).permit == permit
+    ring.refresh()
+    assert ring.check(free.secret.reveal().encode()) == free.key
+    ring.close()
+
+
+OLD = """CREATE TABLE keys (id TEXT PRIMARY KEY, name TEXT NOT NULL, tenant TEXT NOT NULL, digest TEXT NOT NULL UNIQUE,
+    last4 TEXT NOT NULL, created_ns INTEGER NOT NULL, revoked_ns INTEGER) STRICT"""
+
+
+def test_a_file_from_before_there_were_permissions_works_and_is_changed_only_by_who_writes_to_it(path: Path) -> None:
+    raw = "sk-trivet-" + "o" * 32
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(OLD)
+        row = ("key_1", "old", "acme", sha256(raw.encode()).hexdigest(), "oooo", 7, None)
+        db.execute("INSERT INTO keys VALUES (?,?,?,?,?,?,?)", row)
+    before = path.read_bytes()
+    ring = KeyRing(path)
+    found = ring.check(raw.encode())
+    assert found is not None
+    assert (found.id, found.permit) == ("key_1", Permit())
+    assert path.read_bytes() == before
+    made = create(path, name="new", tenant="acme", clock=CLOCK, permit=Permit(targets=("small",)))
+    ring.refresh()
+    assert ring.check(raw.encode()) == found
+    assert ring.check(made.secret.reveal().encode()) == made.key
+    assert [key.name for key in listing(path)] == ["old", "new"]
+    ring.close()
+
+
+def test_a_permission_that_cannot_be_read_opens_nothing(path: Path) -> None:
+    made = create(path, name="app", tenant="acme", clock=CLOCK, permit=Permit(models=("support",)))
+    ring = KeyRing(path)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE keys SET models = '[1'")
+    with pytest.raises(LedgerError, match="cannot be read"):
+        ring.refresh()
+    assert ring.check(made.secret.reveal().encode()) == made.key  # as it was known
+    with pytest.raises(LedgerError, match="cannot be read"):
+        KeyRing(path)
+    ring.close()

@@ -17,6 +17,7 @@ AT_NS = int(AT.timestamp()) * 10**9
 USAGES = (
     Usage(input_tokens=1200, output_tokens=80, cached_tokens=1024),
     Usage(input_tokens=300_000, output_tokens=5_000, cached_tokens=100_000, cache_write_tokens=50_000),
+    Usage(input_tokens=5_000, output_tokens=80, cache_write_tokens=3_000, cache_write_1h_tokens=1_000),
     Usage(input_tokens=900, output_tokens=700, reasoning_tokens=600, input_audio_tokens=300, output_audio_tokens=50),
     Usage(input_tokens=0, output_tokens=1),
 )
@@ -28,6 +29,7 @@ def theirs(usage: Usage, listed: Listed, provider: genai_prices.types.Provider) 
         output_tokens=usage.output_tokens,
         cache_read_tokens=usage.cached_tokens,
         cache_write_tokens=usage.cache_write_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
         input_audio_tokens=usage.input_audio_tokens,
         output_audio_tokens=usage.output_audio_tokens,
         output_reasoning_tokens=usage.reasoning_tokens,

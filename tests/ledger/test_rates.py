@@ -57,6 +57,16 @@ def test_prices_below_a_femto_dollar_a_token_are_exact_too() -> None:
     assert token_cost(tier(input="0.000000000001", output="0"), Usage(input_tokens=10**9, output_tokens=0)) == 1
 
 
+def test_what_is_cached_for_an_hour_costs_more_than_what_is_cached_for_five_minutes() -> None:
+    usage = Usage(input_tokens=100, output_tokens=0, cache_write_tokens=60, cache_write_1h_tokens=40)
+    prices = tier(input="1000", output="0", cache_write="1250", cache_write_1h="2000")
+    assert token_cost(prices, usage) == 40 * 1000_000 + 20 * 1250_000 + 40 * 2000_000
+    assert token_cost(tier(input="1000", output="0"), usage) == 100 * 1000_000  # a price of your own, without parts
+    assert "for an hour" in str(token_cost(tier(input="1000", output="0", cache_write="1250"), usage))
+    more = Usage(input_tokens=100, output_tokens=0, cache_write_tokens=60, cache_write_1h_tokens=61)
+    assert "60 tokens written" in str(token_cost(prices, more))
+
+
 def test_the_tier_of_the_length_prices_the_whole_request() -> None:
     long, short = rates({"input": Fraction(2, 10**9)}), rates({"input": Fraction(1, 10**9)})
     tiers: Tiers = ((200_000, long), (-1, short))

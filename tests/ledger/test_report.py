@@ -66,7 +66,7 @@ def group_of(entry: Entry, by: By) -> str:
     return str(getattr(entry, "key_id" if by == "key" else by))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(some_entry(), max_size=30, unique_by=lambda e: e.id), st.integers(0, 50), st.integers(51, 101))
 def test_every_number_is_that_of_the_entries_themselves(
     tmp_path_factory: pytest.TempPathFactory, every: list[Entry], since_ns: int, until_ns: int

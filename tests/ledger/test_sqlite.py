@@ -23,7 +23,7 @@ from trivet.ledger.journal import Journal
 from trivet.ledger.report import entries, usage
 from trivet.ledger.sqlite import SqliteStore, build, catch_up, folder
 from trivet.ledger.tables import FILE
-from trivet.seams import Kit, Store, Turns, load
+from trivet.seams import Desk, Kit, Store, Turns, load
 from trivet.testing.store_suite import StoreSuite, a_request
 from trivet.types import Entry
 
@@ -401,6 +401,7 @@ def test_the_builder_opens_the_ledger_that_the_settings_name(tmp_path: Path) -> 
         models=tmp_path,
         tell=print,
         turns=Turns(),
+        desk=Desk(),
     )
     build(LedgerSettings(), kit).close()
     assert (tmp_path / "ledger" / FILE).exists()

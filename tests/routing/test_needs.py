@@ -84,3 +84,22 @@ def test_what_is_found_without_reading_is_never_too_little(texts: list[str], mos
     messages = [{"role": "user", "content": [{"type": "text", "text": text}, IMAGE]} for text in texts]
     needs = Needs(ask(messages=messages, max_tokens=most))
     assert needs.most_room >= needs.room
+
+
+@pytest.mark.parametrize(
+    ("messages", "earlier"),
+    [
+        ([], (0, 0)),
+        ([("system", "Be brief.")], (0, 0)),
+        ([("user", "2+2?")], (0, 0)),
+        ([("system", "Be brief."), ("user", "2+2?")], (0, 9)),
+        (
+            [("user", "2+2?"), ("assistant", "4"), ("user", [TEXT, IMAGE]), ("assistant", None), ("user", "why?")],
+            (2, 18),
+        ),
+        ([("user", "2+2?"), ("assistant", ""), ("tool", "4")], (0, 0)),
+    ],
+)
+def test_how_much_was_said_before_the_last_question(messages: list[tuple[str, Any]], earlier: tuple[int, int]) -> None:
+    made = [{"role": role, "content": content} for role, content in messages]
+    assert Needs(ask(messages=made)).earlier == earlier

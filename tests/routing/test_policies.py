@@ -5,6 +5,7 @@ import pytest
 from trivet.config import parse
 from trivet.errors import UnknownModelError
 from trivet.routing.policies import Policies
+from trivet.types import Policy
 
 FILE = """
 [targets.small]
@@ -110,3 +111,42 @@ def test_the_digest_covers_what_can_change_an_answer(old: str, new: str, *, chan
     assert old in FILE
     before, after = policies().find("support"), policies(FILE.replace(old, new)).find("support")
     assert (before.digest != after.digest) is changes
+
+
+def classified(more: str = "", *, model: str = "small", file: str = FILE) -> Policy:
+    """Compile the policy `here` with a classifier."""
+    how = f'route = "classifier"\nclassifier = {{ model = "{model}"{more} }}\n'
+    return policies(file.replace("residency", how + "residency")).find("here")
+
+
+def test_a_classifier_is_compiled_without_targets_that_residency_takes_out() -> None:
+    how = classified(', timeout = "0.5s", simple = ["small"], complex = ["large"], ttl = "1h"').classifier
+    assert how is not None
+    assert (how.model, how.within_ms, how.simple, how.complex, how.ttl_s) == ("small", 500, ("small",), (), 3600)
+
+
+@pytest.mark.parametrize("model", ["judge", "court"])
+def test_another_model_behind_the_name_that_is_asked_changes_what_is_remembered_and_no_answer(model: str) -> None:
+    court = '[targets.judge]\nprovider = "openai"\nmodel = "j-1"\nregion = "local"\n'
+    court += '[policies.court]\npool = ["judge"]\n'
+    before = classified(model=model, file=court + FILE)
+    after = classified(model=model, file=court.replace("j-1", "j-2") + FILE)
+    assert before.classifier is not None
+    assert after.classifier is not None
+    assert before.classifier.digest != after.classifier.digest
+    assert before.digest == after.digest
+
+
+@pytest.mark.parametrize(
+    ("more", "changes"),
+    [
+        (', fallback = "simple"', True),
+        (', prompt = "simple or complex?"', True),
+        (', timeout = "9s"', False),
+        (", memory = 5", False),
+        (', ttl = "9s"', False),
+    ],
+)
+def test_the_digest_of_a_policy_covers_what_its_classifier_does_and_no_times(more: str, *, changes: bool) -> None:
+    assert (classified().digest != classified(more).digest) is changes
+    assert classified().digest != policies().find("here").digest

@@ -9,9 +9,10 @@ from trivet.build import SystemClock
 from trivet.errors import AuthError
 from trivet.ledger import keys
 from trivet.ledger.keys import KeyRing
-from trivet.server.auth import LOCAL, Auth
+from trivet.server.auth import LOCAL, Auth, Caller
 from trivet.testing.house import house
 from trivet.testing.upstream import Upstream
+from trivet.types import Permit
 
 pytestmark = pytest.mark.anyio
 
@@ -26,15 +27,21 @@ def auth_over(path: Path) -> Auth:
 def test_a_key_is_taken_from_the_headers_that_clients_use(name: bytes, tmp_path: Path) -> None:
     key = make_key(tmp_path / "keys", "acme").encode()
     value = b"Bearer " + key if name == b"authorization" else key
-    tenant, key_id = auth_over(tmp_path / "keys").check([(name, value)])
-    assert tenant == "acme"
-    assert key_id.startswith("key_")
+    caller = auth_over(tmp_path / "keys").check([(name, value)])
+    assert (caller.tenant, caller.permit) == ("acme", Permit())
+    assert caller.key_id.startswith("key_")
+
+
+def test_a_key_brings_what_it_may_do(tmp_path: Path) -> None:
+    permit = Permit(models=("support",), targets=("small",))
+    key = make_key(tmp_path / "keys", "acme", permit=permit).encode()
+    assert auth_over(tmp_path / "keys").check([(b"x-api-key", key)]).permit == permit
 
 
 @pytest.mark.parametrize("scheme", [b"Bearer ", b"bearer ", b"BEARER ", b"Bearer   "])
 def test_the_scheme_is_read_in_any_case(scheme: bytes, tmp_path: Path) -> None:
     key = make_key(tmp_path / "keys", "acme").encode()
-    assert auth_over(tmp_path / "keys").check([(b"authorization", scheme + key)])[0] == "acme"
+    assert auth_over(tmp_path / "keys").check([(b"authorization", scheme + key)]).tenant == "acme"
 
 
 def test_what_is_not_a_key_in_use_is_refused_without_repeating_it(tmp_path: Path) -> None:
@@ -87,8 +94,8 @@ def test_who_revokes_the_last_key_does_not_open_the_door(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("origin", [b"http://localhost:3000", b"http://127.0.0.1:8088", b"https://[::1]:1"])
 def test_without_keys_pages_of_this_machine_may_ask(origin: bytes, tmp_path: Path) -> None:
-    assert auth_over(tmp_path / "none").check([(b"origin", origin)]) == (LOCAL, "")
-    assert auth_over(tmp_path / "none").check([]) == (LOCAL, "")
+    assert auth_over(tmp_path / "none").check([(b"origin", origin)]) == Caller(LOCAL)
+    assert auth_over(tmp_path / "none").check([]) == Caller(LOCAL)
 
 
 @pytest.mark.parametrize(

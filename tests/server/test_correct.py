@@ -12,6 +12,7 @@ from tests.cache.semantic.test_tier import OTHER, WHAT, WHICH, Cell
 from tests.edge_kit import Reply, bearer, make_key, post, raw
 from trivet.testing.house import Gateway, house
 from trivet.testing.upstream import Upstream
+from trivet.types import Permit
 
 pytestmark = pytest.mark.anyio
 
@@ -106,9 +107,15 @@ async def test_what_is_to_be_forgotten_is_shown_first_and_then_gone(tmp_path: Pa
     ("path", "body", "words"),
     [
         ("/trivet/v1/feedback", b"{", "is not feedback"),
-        ("/trivet/v1/feedback", {"id": "x"}, "missing required field `wrong_hit`"),
+        ("/trivet/v1/feedback", {"id": "x"}, "Say how the answer was in one way"),
         ("/trivet/v1/feedback", {"id": "x", "wrong_hit": False}, "can only be true"),
-        ("/trivet/v1/feedback", {"id": "x", "wrong_hit": True, "score": 1}, "unknown field `score`"),
+        ("/trivet/v1/feedback", {"id": "x", "wrong": False}, "can only be true"),
+        ("/trivet/v1/feedback", {"id": "x", "wrong_hit": True, "score": 1}, "Say how the answer was in one way"),
+        ("/trivet/v1/feedback", {"id": "x", "score": 1.01}, "is not feedback"),
+        ("/trivet/v1/feedback", {"id": "x", "score": -1}, "is not feedback"),
+        ("/trivet/v1/feedback", b'{"id": "x", "score": NaN}', "is not feedback"),
+        ("/trivet/v1/feedback", {"id": "x", "label": "fine"}, "is not feedback"),
+        ("/trivet/v1/feedback", {"id": "x", "stars": 5}, "unknown field `stars`"),
         ("/trivet/v1/cache/invalidate", {}, "Say what to forget"),
         ("/trivet/v1/cache/invalidate", {"dry_run": True}, "Say what to forget"),
         ("/trivet/v1/cache/invalidate", {"tags": "prices"}, "does not say what to forget"),
@@ -132,3 +139,36 @@ async def test_a_cache_that_takes_nothing_off_says_so(tmp_path: Path) -> None:
         refused = await raw(gateway.url, post({"tags": ["a"]}, path="/trivet/v1/cache/invalidate"))
     assert refused.status == 400
     assert "`[cache] kind` is not `tiers`" in told(refused)["error"]["message"]
+
+
+TWO = """
+[policies.p]
+pool = ["b", "a"]
+[policies.p.cache]
+mode = "static"
+"""
+
+
+async def test_a_key_is_never_served_the_kept_answer_of_a_target_that_it_may_not_call(tmp_path: Path) -> None:
+    permit, path = Permit(targets=("a",)), tmp_path / "keys"
+    free, tight = make_key(path, "acme", name="free"), make_key(path, "acme", name="tight", permit=permit)
+    cell = Cell()
+    async with Upstream("of a") as a, Upstream("of b") as b:
+        async with house({"a": a.base_url, "b": b.base_url}, TWO, keys=path) as gateway:
+            gateway.app.use(gateway.stages._replace(cache=cell.cache), max_body_bytes=10**6)
+
+            async def ask(key: str, text: str, *more: tuple[str, bytes]) -> tuple[str, str]:
+                body = {"model": "p", "messages": [{"role": "user", "content": text}]}
+                reply = await raw(gateway.url, post(body, bearer(key), *more))
+                if reply.status != 200:
+                    return "", told(reply)["error"]["code"]
+                said = told(reply)["choices"][0]["message"]["content"]
+                return said, reply.headers["x-trivet-cache"].split(";")[0]
+
+            assert await ask(free, WHAT) == ("of b", "miss")
+            assert await ask(free, WHICH) == ("of b", "hit")
+            assert await ask(tight, WHAT, ("x-trivet-cache", b"only")) == ("", "cache_miss")
+            assert await ask(tight, WHAT) == ("of a", "miss")  # the same question
+            assert await ask(tight, WHICH) == ("of a", "hit")  # one like it
+            assert await ask(free, WHAT) == ("of b", "hit")
+        await cell.cache.aclose()

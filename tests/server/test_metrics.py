@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.edge_kit import ASK, POLICY, bearer, get, make_key, post, raw, until
-from trivet.seams import CacheState
+from trivet.seams import BOUNDS_S, CacheState, Verdicts
 from trivet.server.metrics import Metrics
 from trivet.testing.house import house
 from trivet.testing.store_suite import an_entry
@@ -148,7 +148,7 @@ def test_a_broken_promise_has_a_gauge_of_its_own_and_so_has_likeness_that_is_off
         "q": {"promise_broken": 0.0, "spaces_off": 0, "measured_error": 0.0},
         "of a plugin": {"hits": 5.0},
     }
-    state = CacheState(answers=3, bytes=100, troubles={"judge_torn": 4}, deciders=figures)
+    state = CacheState(3, 100, {"judge_torn": 4}, figures, {("p", "instructions"): 3, ("p", "asks more"): 2})
     samples = parse(Metrics().text({}, answers=state, skipped={"audit": 1, "judge": 7}))
     assert total(samples, "trivet_cache_promise_broken", policy="p") == 1
     assert total(samples, "trivet_cache_promise_broken") == 1
@@ -156,5 +156,20 @@ def test_a_broken_promise_has_a_gauge_of_its_own_and_so_has_likeness_that_is_off
     assert total(samples, "trivet_cache_decider", policy="p", figure="measured_error") == 0.031
     assert total(samples, "trivet_cache_decider", policy="of a plugin", figure="hits") == 5
     assert total(samples, "trivet_cache_troubles_total", kind="judge_torn") == 4
+    assert total(samples, "trivet_cache_barred_total", policy="p", reason="asks more") == 2
+    assert total(samples, "trivet_cache_barred_total") == 5
     assert total(samples, "trivet_audits_skipped_total") == 1
     assert total(samples, "trivet_comparisons_skipped_total") == 7
+
+
+def test_what_models_say_of_requests_before_they_are_routed_is_counted_by_policy() -> None:
+    took = [0] * (len(BOUNDS_S) + 1)
+    took[BOUNDS_S.index(0.1)] = 3
+    verdicts = {"p": Verdicts({"simple": 5, "timeout": 1}, tuple(took), 240_000_000), "q": Verdicts({"complex": 2})}
+    samples = parse(Metrics().text({}, verdicts=verdicts))
+    assert total(samples, "trivet_route_verdicts_total", policy="p") == 6
+    assert total(samples, "trivet_route_verdicts_total", policy="q", verdict="complex") == 2
+    assert total(samples, "trivet_route_ask_seconds_bucket", policy="p", le="0.05") == 0
+    assert total(samples, "trivet_route_ask_seconds_bucket", policy="p", le="0.1") == 3
+    assert total(samples, "trivet_route_ask_seconds_sum", policy="p") == 0.24
+    assert total(samples, "trivet_route_ask_seconds_count", policy="q") == 0

@@ -12,8 +12,10 @@ from trivet.config import parse
 from trivet.server.models import listed
 from trivet.testing.house import house, kit, stages
 from trivet.testing.memory import Memory
+from trivet.types import Permit
 
 pytestmark = pytest.mark.anyio
+ANYTHING = Permit()
 FILE = """
 [targets.small]
 provider = "llamacpp"
@@ -59,11 +61,11 @@ mode = "exact"
 
 
 @asynccontextmanager
-async def described(folder: Path) -> AsyncGenerator[dict[str, Any]]:
+async def described(folder: Path, permit: Permit = ANYTHING) -> AsyncGenerator[dict[str, Any]]:
     (folder / "key").write_text("sk-" + "x" * 30)
     settings = parse(FILE.replace("KEY", str(folder / "key")), source="t")
     async with stages(settings, kit(folder), Memory()) as made:
-        yield {row["id"]: row["trivet"] for row in listed(made)}
+        yield {row["id"]: row["trivet"] for row in listed(made, permit)}
 
 
 async def test_each_name_tells_what_it_is(tmp_path: Path) -> None:
@@ -88,6 +90,12 @@ async def test_each_name_tells_what_it_is(tmp_path: Path) -> None:
         }  # fmt: skip
         assert told["gpt-4o"] == {**told["support"], "kind": "alias", "of": "support"}
         assert (told["any/*"]["kind"], told["any/*"]["model"], "price" in told["any/*"]) == ("wildcard", "*", False)
+
+
+async def test_a_key_sees_what_it_may_ask_for_and_be_answered_by(tmp_path: Path) -> None:
+    async with described(tmp_path, Permit(models=("support", "gpt", "any/m-1"), targets=("small", "any"))) as told:
+        assert list(told) == ["support", "gpt-4o", "any/m-1"]  # the alias of what it may ask for, too
+        assert (told["support"]["pool"], told["any/m-1"]["model"]) == (["small"], "m-1")
 
 
 async def test_the_official_client_reads_the_list_and_one_of_it() -> None:

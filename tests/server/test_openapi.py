@@ -84,7 +84,7 @@ def test_the_controls_that_it_describes_are_those_that_are_taken() -> None:
     assert set(told["properties"]) == known
     assert told["additionalProperties"] is False
     for name, schema in told["properties"].items():
-        written = {"deadline": "1h", "max_error": 0.005}.get(name, "x" * schema.get("maxLength", 1))
+        written = {"deadline": "1h", "max_error": 0.005, "quality": 0.99}.get(name, "x" * schema.get("maxLength", 1))
         values = schema.get("enum") or [None, written]
         for value in values:
             body = json.dumps({"model": "m", "messages": [], "trivet": {name: value}}).encode()

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from trivet.build import SystemClock
-from trivet.seams import Kit, Turns
+from trivet.seams import Desk, Kit, Turns
 from trivet.upstream.http import dial
 from trivet.weights import Model, Store, find
 from trivet.weights.catalog import Packages
@@ -37,7 +37,7 @@ def smollm() -> Path:
 
 def kit_at(folder: Path, told: list[str] | None = None, *, models: Path | None = None) -> Kit:
     tell = told.append if told is not None else lambda line: None
-    return Kit(SystemClock(), random.Random(7), dial, folder, models or folder / "models", tell, Turns())
+    return Kit(SystemClock(), random.Random(7), dial, folder, models or folder / "models", tell, Turns(), Desk())
 
 
 def ask(url: str, path: str, body: dict[str, Any] | None = None, *, key: str) -> tuple[int, Any]:

@@ -225,6 +225,22 @@ def test_list_prices_know_what_is_written_to_the_cache(base_url: str) -> None:
     assert not cost.why_unknown
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_is_written_to_the_cache_for_an_hour_is_told_and_has_its_own_price(*, stream: bool) -> None:
+    async with gateway_over(transcript("hour"), "") as (client, _, gateway):
+        answer: Any = await client.chat.completions.create(model="claude", messages=[USER], stream=stream)
+        if stream:
+            assert [chunk async for chunk in answer]
+    usage = entry_of(gateway).outcome.usage
+    written = {"cache_write_tokens": 1024, "cache_write_1h_tokens": 1000}
+    assert usage == Usage(input_tokens=3093, output_tokens=14, cached_tokens=2048, **written)
+    prices = Prices({"claude": TargetSettings(provider="anthropic", name="claude")})
+    model, at_ns = "claude-sonnet-4-5-20250929", 1_790_000_000_000_000_000
+    cost = prices.cost("claude", model=model, usage=usage, took_ns=1, at_ns=at_ns)
+    # claude-sonnet-4-5: $3.75 a million written for five minutes, $6 for an hour (genai-prices)
+    assert cost.nanos == 21 * 3000 + 2048 * 300 + 24 * 3750 + 1000 * 6000 + 14 * 15000
+
+
 async def test_a_stream_in_openais_own_helper() -> None:
     async with (
         gateway_over(transcript("thinking")) as (client, messages, gateway),

@@ -16,7 +16,7 @@ import pytest
 
 from tests.upstream.engine_room import SMOLLM, alive, chat, kit_at, smollm, until
 from trivet.config import EngineSettings, TargetSettings
-from trivet.errors import ConfigError, NotReadyError, UpstreamError
+from trivet.errors import ConfigError, NotReadyError, UnsupportedError, UpstreamError
 from trivet.seams import Provider, load
 from trivet.types import Chunk, Request
 from trivet.upstream.embedded import MISSING, Embedded, build
@@ -149,6 +149,19 @@ def test_two_models_answer_at_the_same_time(tmp_path: Path) -> None:
             assert child_of(small) != child_of(large)
             answers = await asyncio.gather(*(answer(p, request(**chat("Hello"))) for p in (small, large, small)))
             assert all(chunks[-1].usage for chunks in answers)
+
+    asyncio.run(main())
+
+
+def test_embeddings_are_refused_before_the_model_is_waited_for(tmp_path: Path) -> None:
+    async def main() -> None:
+        (tmp_path / "any.gguf").touch()
+        provider = Embedded(target("any"), tmp_path / "any.gguf", kit_at(tmp_path))
+        asked = msgspec.structs.replace(request(input="hello"), kind="embeddings")
+        with pytest.raises(UnsupportedError, match='provider = "embedder"') as caught:
+            await answer(provider, asked)
+        assert (caught.value.status, caught.value.again) == (400, True)
+        await provider.aclose()
 
     asyncio.run(main())
 

@@ -74,6 +74,7 @@ async def test_base64_holds_the_same_numbers(tmp_path: Path) -> None:
 async def test_fewer_dimensions_are_the_first_ones_at_unit_length(tmp_path: Path) -> None:
     async with embedding(tmp_path) as provider:
         _, whole = await answer(provider, asked())
+        assert provider.width is not None
         _, short = await answer(provider, asked(dimensions=64))
         _, same = await answer(provider, asked(dimensions=provider.width))
         for dimensions in (63, provider.width + 1):

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import struct
+from base64 import b64decode
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -86,6 +88,12 @@ def test_a_models_name_stays_in_its_place_in_the_path(model: str, stream: bool, 
     assert Gemini().path(ask(stream=stream), model=model).decode() == path
 
 
+def test_embeddings_are_asked_for_in_a_batch() -> None:
+    request = replace(ask(), kind="embeddings")
+    for model in ("gemini-embedding-001", "models/gemini-embedding-001"):
+        assert Gemini().path(request, model=model) == b"/models/gemini-embedding-001:batchEmbedContents"
+
+
 async def test_the_key_goes_in_a_header_and_never_in_the_address() -> None:
     async with provider_over(either("text")) as (provider, server):
         await all_of(provider)
@@ -116,10 +124,11 @@ async def test_what_cannot_be_asked_costs_no_connection(stream: bool) -> None:  
     assert (caught.value.status, caught.value.again, caught.value.spent) == (400, True, False)
 
 
-async def test_only_chat_is_asked_of_it() -> None:
+@pytest.mark.parametrize("kind", ["completions", "moderations"])
+async def test_only_chat_and_embeddings_are_asked_of_it(kind: Any) -> None:
     async with provider_over(either("text")) as (provider, server):
-        with pytest.raises(UpstreamError, match="embeddings") as caught:
-            async with aclosing(provider.stream(replace(ask(), kind="embeddings"))) as chunks:
+        with pytest.raises(UpstreamError, match=kind) as caught:
+            async with aclosing(provider.stream(replace(ask(), kind=kind))) as chunks:
                 assert [chunk async for chunk in chunks] == []
     assert (caught.value.again, server.requests) == (True, [])
 
@@ -409,3 +418,51 @@ async def test_a_kept_answer_is_given_again_the_other_way_with_its_signature(*, 
 def test_the_file_takes_the_provider() -> None:
     settings = parse('[targets.g]\nprovider = "gemini"\nmodel = "gemini-2.5-flash"\n', source="trivet.toml")
     assert settings.targets["g"].provider == "gemini"
+
+
+# ---- embeddings ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["float", "base64"])
+async def test_the_official_client_gets_vectors_and_their_cost(form: Any) -> None:
+    async with asked_through(lambda asked: golden("embeddings.json")) as (client, server, gateway):
+        told = await client.embeddings.create(
+            model="g", input=["How many legs?", "Three."], dimensions=4, encoding_format=form
+        )
+    vector = told.data[1].embedding
+    if form == "base64":  # the client unpacks what it asked to be packed by itself, and this it did not
+        vector = list(struct.unpack("<4f", b64decode(vector)))
+    assert vector == pytest.approx([-0.022664517, -0.0014379217, 0, -0.5], rel=1e-6)
+    (asked,) = server.requests
+    assert asked.path == "/models/gemini-2.5-flash:batchEmbedContents"
+    assert [one["outputDimensionality"] for one in asked.body["requests"]] == [4, 4]
+    assert told.usage.prompt_tokens == 11
+    kept = outcome(gateway)
+    assert (kept.status, kept.usage, kept.cost_nanos) == ("ok", Usage(input_tokens=11, output_tokens=0), 11 * 1000)
+
+
+async def test_vectors_whose_tokens_nobody_counted_have_no_known_cost() -> None:
+    async with asked_through(lambda asked: golden("embeddings_uncounted.json")) as (client, _, gateway):
+        raw = await client.embeddings.with_raw_response.create(model="g", input="legs")
+    assert raw.headers["x-trivet-cost-usd"] == "unknown"
+    kept = outcome(gateway)
+    assert (kept.usage, kept.cost_nanos) == (None, None)
+    assert "did not report its tokens" in kept.cost_unknown
+
+
+async def test_tokens_in_place_of_texts_go_to_the_next_target_of_a_policy() -> None:
+    policy = '[policies.p]\npool = ["g", "a"]\n'
+    async with (
+        Upstream() as other,
+        asked_through(lambda asked: golden("embeddings.json"), policy, a=other.base_url) as (client, server, _),
+    ):
+        with pytest.raises(openai.BadRequestError, match="texts and no tokens"):
+            await client.embeddings.create(model="g", input=[1, 2, 3])
+        told = await client.embeddings.create(model="p", input=[1, 2, 3])
+    assert len(told.data) == 1
+    assert not server.requests
+
+
+def test_list_prices_know_googles_embeddings() -> None:
+    usage = Usage(input_tokens=1_000_000, output_tokens=0)
+    assert cost("gemini-embedding-001", usage) == 150_000_000

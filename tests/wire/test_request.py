@@ -81,9 +81,11 @@ def test_controls_come_from_headers_and_from_the_body() -> None:
             (b"x-trivet-feature", b"search"),
             (b"x-trivet-deadline", b"2s"),
             (b"x-trivet-max-error", b"0.005"),
+            (b"x-trivet-quality", b"0.99"),
         ],
     )
     assert request.controls.max_error == 0.005
+    assert request.controls.quality == 0.99
     assert request.labels.customer == "c1"
     assert request.labels.feature == "search"
     assert (request.controls.cache, request.controls.report, request.controls.deadline_ms) == ("refresh", True, 2000)
@@ -95,12 +97,13 @@ def test_controls_come_from_headers_and_from_the_body() -> None:
     [
         (b"x-trivet-cache", b"maybe"),
         (b"x-trivet-cahce", b"off"),
-        (b"x-trivet-quality", b"0.9"),
+        (b"x-trivet-priority", b"high"),
         (b"x-trivet-deadline", b"soon"),
         (b"x-trivet-deadline", b"0s"),
         (b"x-trivet-customer", b"c" * 300),
         (b"x-trivet-report", b"yes"),
         *((b"x-trivet-max-error", word) for word in (b"", b"1", b"-0.1", b"nan", b"0.01%")),
+        *((b"x-trivet-quality", word) for word in (b"", b"0", b"1.01", b"nan", b"98%")),
     ],
 )
 def test_a_control_that_would_be_ignored_is_refused(header: tuple[bytes, bytes]) -> None:

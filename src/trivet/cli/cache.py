@@ -76,11 +76,14 @@ def stats(*, since: str, as_json: bool, config: Path | None) -> None:
             _share(use.semantic, use.requests),
             f"{use.audits:,}",
             f"{use.judged:,}",
+            f"{use.embeds:,} ({dollars(use.embed_nanos)})" if use.embeds else "-",
             "-" if use.saved_nanos is None else dollars(use.saved_nanos),
         )
         for use in used
     ]
-    table(("POLICY", "REQUESTS", "EXACT", "SEMANTIC", "AUDITS", "JUDGED", "SAVED"), rows, numbers=range(1, 7))
+    table(
+        ("POLICY", "REQUESTS", "EXACT", "SEMANTIC", "AUDITS", "JUDGED", "VECTORS", "SAVED"), rows, numbers=range(1, 8)
+    )
     if kept:
         click.echo()
         held = [

@@ -83,7 +83,8 @@ def command(*, once: bool, port: int) -> None:
         raise DemoError(f"The demo needs {' and '.join(missing)}. Run: pip install 'trivet[demo]'")
     with _progress("Starting") as show, gateway.started(["--embedded", "--port", _free(port)], tell=show) as url:
         show("")
-        _show(_ask_all(url), url)
+        _show(_ask_all(url))
+        click.echo("The same numbers, kept: trivet usage --entries" + ("" if once else f"   and {url}/metrics"))
         if not once:
             _stay(url)
 
@@ -203,7 +204,7 @@ def _check(question: Question, words: str, *, show: bool) -> None:
         raise DemoError(f"That makes no sense: {question.expect!r} was to be expected.")
 
 
-def _show(told: list[Told], url: str) -> None:
+def _show(told: list[Told]) -> None:
     """Print what happened, and fail if it is not what the demo is for."""
     click.echo("\nWhat happened\n")
     rows = [
@@ -224,7 +225,6 @@ def _show(told: list[Told], url: str) -> None:
     click.echo("estimated from its own pace, so it is not known before its first answer.")
     if sum(one.hit for one in told) != 2 or {one.target for one in told} != {"small", "large"}:
         raise DemoError("This is not what the demo is for: two exact hits, and answers by both models.")
-    click.echo(f"The same numbers, kept: trivet usage --entries   and {url}/metrics")
 
 
 def _micros(usd: str) -> str:

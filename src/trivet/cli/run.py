@@ -6,6 +6,7 @@ signals reach it; what we start, we stop.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -56,6 +57,9 @@ def command(ctx: click.Context, config: Path | None, program: tuple[str, ...]) -
       trivet run -- python app.py
       trivet run --config trivet.toml -- pytest -q tests/live
     """
+    if not _there(program[0]):  # before a gateway is started for it
+        _tell(f"There is no program {program[0]!r}.")
+        ctx.exit(127)
     since_ns = time.time_ns()
     ledger = folder(load(config, os.environ).ledger, home(os.environ))
     found = None if config else gateway.find(os.environ)
@@ -74,6 +78,10 @@ def command(ctx: click.Context, config: Path | None, program: tuple[str, ...]) -
     except TrivetError as error:  # the program's exit code says more than our last line
         _tell(str(error))
     ctx.exit(code)
+
+
+def _there(program: str) -> bool:
+    return Path(program).exists() if os.sep in program else shutil.which(program) is not None
 
 
 def environment(url: str, env: Mapping[str, str]) -> dict[str, str]:

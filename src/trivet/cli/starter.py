@@ -82,6 +82,10 @@ _REST: Final = """\
 # ---- What turns texts into vectors. ----
 [embedder]
 #kind = "builtin"          # "minilm" tells more apart, and needs: pip install 'trivet[embed]'
+# kind = "target" asks another place, for money: target = "NAME" of one above that answers /v1/embeddings. It is shown
+# the questions. With timeout = "2s", after which a look is a miss; max_tokens = 256: what its model reads of a text.
+# kind = "onnx": path = "FOLDER" with model.onnx, and vocab.txt or tokenizer.json; pooling = "mean" or "cls".
+# kind = "sentence-transformers" or "fastembed": model = "NAME"; needs: pip install 'trivet[fastembed]', or the other.
 #threads = 1               # for one batch of texts
 
 # ---- Models that Trivet runs itself. ----
@@ -145,8 +149,24 @@ def _policy(name: str, policy: PolicySettings, settings: Settings) -> str:
         f"[policies.{own}]",
         f"pool = {_list(policy.pool)}",
         f"baseline = {quoted(policy.baseline)}  # savings are counted against it: what you would ask without Trivet",
-        '#route = "fixed"  # in the order of the pool; the next is asked when one fails before its first word',
+        "# In the order of the pool; the next is asked when one fails before its first word. Or the cheapest that is",
+        "# good enough, by what was learned of each (docs/routing.md): hold one leg or two, the other is made small.",
+        '#route = "learned"',
+        '#router = "router.trivet"  # trivet route train OUTCOMES --out router.trivet',
+        '#minimize = "cost"  # or "latency"; or maximize = "quality", and hold cost = "$0.002" a request',
+        '#quality = "0.98"  # of the best one\'s; or "0.98 of NAME"',
+        "#confidence = 0.9",
+        '#ttft = "p95 <= 800ms"',
+        '#sticky = "5m"  # how long a conversation may stay where its prompt is cached',
+        f'# Or route = "classifier" and classifier = {{ model = {quoted(policy.pool[0])} }}: a small model says first',
+        "# whether a request is simple, which takes its time (docs/policies.md).",
     ]
+    words.append('#labels = { keep = true, max_entries = 100_000, ttl = "90d" }  # keeps prompts, to train routers on')
+    if len(policy.pool) > 1:
+        other = [t for t in policy.pool if settings.targets[t].region or not regions][-1]  # which `residency` allows
+        words.append(
+            f'#shadow = {{ share = 0.02, target = {quoted(other)}, budget = "$1/day" }}  # is asked too, to compare'
+        )
     words.append(f"#rules = [{{ use = {_list(policy.pool[-1:])}, tools = true }}]  # who is asked first, and when")
     if regions:
         words.append(f"#residency = {_list(regions)}  # regions; targets elsewhere are never called")

@@ -78,6 +78,8 @@ def command(
     span: dict[str, Any] = {"since": _iso(since_ns), "until": _iso(until_ns), "timezone": "UTC"}
     if not path.is_dir():
         click.echo("Nothing is recorded yet. Try: trivet run -- python app.py", err=True)
+        if not as_json:
+            return
     if entries:
         found = _entries(path, since_ns=since_ns, until_ns=until_ns, limit=limit or _ENTRIES)
         _print_json(span | {"entries": [_entry_told(e) for e in found]}) if as_json else _print_entries(found)

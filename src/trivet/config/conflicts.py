@@ -3,7 +3,6 @@
 Not here: each value against its type (`misfits.py`).
 """
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +10,8 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from trivet import seams
+from trivet.config.classifier import conflicts_of_classifier
+from trivet.config.embedding import conflicts_of_embedder, conflicts_of_embedding, no_target
 from trivet.config.misfits import LATER_ROUTES, NOT_YET, Misfit, Place, either, shown
 from trivet.config.secret import KEY_WORDS
 from trivet.config.settings import (
@@ -23,6 +24,7 @@ from trivet.config.settings import (
     TargetSettings,
     TargetTlsSettings,
 )
+from trivet.config.triangle import conflicts_of_triangle
 
 _KEY_PLACE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
 
@@ -48,15 +50,23 @@ def conflicts(settings: Settings) -> Iterator[Misfit]:
         at: Place = ("targets", name)
         yield from _conflicts_of_provider(target, at)
         if target.provider == "embedder":
-            yield from _conflicts_of_embedder(target, settings.embedder.kind, at)
+            yield from conflicts_of_embedder(target, settings, at)
         yield from _conflicts_of_address(target, at)
         yield from _conflicts_of_way(target, at)
         yield from _conflicts_of_headers(target.headers, (*at, "headers"))
         yield from _conflicts_of_price(target.price, (*at, "price"))
+    yield from conflicts_of_embedding(settings)
     for name, policy in settings.policies.items():
         yield from _conflicts_of_policy(policy, settings.targets, ("policies", name))
+        if policy.shadow.share:
+            yield from _conflicts_of_shadow(policy, settings.targets, ("policies", name, "shadow"))
         if policy.cache.judge not in JUDGES:
-            yield from _conflicts_of_judge(policy, settings, ("policies", name, "cache", "judge"))
+            judge, at = policy.cache.judge, ("policies", name, "cache", "judge")
+            yield from _conflicts_of_model(judge, policy, settings, at, shows="answers", more=JUDGES)
+        yield from conflicts_of_classifier(policy, settings.policies, ("policies", name))
+        if policy.classifier is not None:
+            at = ("policies", name, "classifier", "model")
+            yield from _conflicts_of_model(policy.classifier.model, policy, settings, at, shows="questions")
     yield from _conflicts_of_names(settings)
     yield from _conflicts_of_stages(settings)
 
@@ -77,23 +87,6 @@ def _conflicts_of_provider(target: TargetSettings, at: Place) -> Iterator[Misfit
                 yield (*at, key), words
     if target.provider in ("openai", "embedder") and target.engine != EngineSettings():
         yield (*at, "engine"), 'Only an embedded engine (provider = "llamacpp") has these. Remove the line.'
-
-
-def _conflicts_of_embedder(target: TargetSettings, usual: str, at: Place) -> Iterator[Misfit]:
-    for key in ("base_url", "api_key", "headers", "http", "proxy", "tls", "warm", "timeouts"):
-        if getattr(target, key) != getattr(_PLAIN, key):
-            yield (*at, key), "An embedder runs in this process and has none. Remove the line."
-    if target.model != usual:  # that one is checked where it is written
-        yield from _conflicts_of_kind(target.model, (*at, "model"))
-
-
-def _conflicts_of_kind(kind: str, at: Place) -> Iterator[Misfit]:
-    """Check the name of an embedder."""
-    installed = seams.names("trivet.embedder")
-    if kind not in installed:
-        yield at, f"{shown(kind)} is no embedder that is installed. Write {either(json.dumps(i) for i in installed)}."
-    elif kind == "minilm" and find_spec("onnxruntime") is None:
-        yield at, "It needs a package that is not installed. Run: pip install 'trivet[embed]'"
 
 
 def _conflicts_of_address(target: TargetSettings, at: Place) -> Iterator[Misfit]:
@@ -161,7 +154,7 @@ def _conflicts_of_policy(policy: PolicySettings, targets: Mapping[str, TargetSet
     named = [(*at, "pool", i) for i in range(len(policy.pool))] + [(*at, "baseline")] * bool(policy.baseline)
     for place, name in zip(named, [*policy.pool, policy.baseline], strict=False):
         if name not in targets:
-            yield place, _no_target(name, targets)
+            yield place, no_target(name, targets)
         elif targets[name].model == "*":
             yield place, f'"{name}" takes any model, and a policy needs to know which. Add a target that names one.'
     for number, rule in enumerate(policy.rules):
@@ -172,6 +165,7 @@ def _conflicts_of_policy(policy: PolicySettings, targets: Mapping[str, TargetSet
     if policy.residency and regions and not regions & set(policy.residency):
         have = ", ".join(json.dumps(r) for r in sorted(regions))
         yield (*at, "residency"), f"No target of the pool is in one of these regions, so none can answer. Have: {have}."
+    yield from conflicts_of_triangle(policy, targets, at)
     if policy.route not in seams.names("trivet.router"):
         known = either(json.dumps(r) for r in seams.names("trivet.router"))
         why = NOT_YET if policy.route in LATER_ROUTES else "no such router is installed."
@@ -189,14 +183,21 @@ def _conflicts_of_rule(rule: RuleSection, pool: Iterable[str], at: Place) -> Ite
             yield (*at, "language", i), 'Write de, en, es, fr, it, nl or pt, or a script such as "CYRILLIC".'
 
 
-def _conflicts_of_judge(policy: PolicySettings, settings: Settings, at: Place) -> Iterator[Misfit]:
-    """Check the model that compares a policy's answers: it sees them, so it is bound to the same regions."""
-    name, targets = policy.cache.judge, settings.targets
+def _conflicts_of_model(
+    name: str, policy: PolicySettings, settings: Settings, at: Place, *, shows: str, more: Iterable[str] = ()
+) -> Iterator[Misfit]:
+    """Check a model that is asked about a policy's traffic: it sees some of it, so it is bound to the same regions.
+
+    Args:
+        shows: what it sees.
+        more: words that could be written instead of its name.
+    """
+    targets = settings.targets
     other = settings.policies.get(name)
     if other is None and name not in targets:
-        known = either(json.dumps(word) for word in JUDGES)
-        words = _no_target(name, [*targets, *settings.policies]).replace("no target", "no target or policy")
-        yield at, f"{words} Or write {known}."
+        known = f" Or write {either(json.dumps(word) for word in more)}." if more else ""
+        words = no_target(name, [*targets, *settings.policies]).replace("no target", "no target or policy")
+        yield at, f"{words}{known}"
         return
     pool = [name] if other is None else [n for n in other.pool if n in targets]
     if other is not None and other.residency:
@@ -205,16 +206,30 @@ def _conflicts_of_judge(policy: PolicySettings, settings: Settings, at: Place) -
         if targets[one].provider == "embedder":
             yield at, f'"{one}" makes embeddings and answers nothing. Write a target that does.'
         elif targets[one].model == "*" and other is None:
-            yield at, f'"{one}" takes any model, and a judge is one model. Add a target that names it.'
+            yield at, f'"{one}" takes any model, and what is asked is one model. Add a target that names it.'
         elif policy.residency and targets[one].region not in policy.residency:
             have = json.dumps(targets[one].region)
-            yield at, f'It would show answers to "{one}", which is in {have}, and `residency` leaves that out.'
+            yield at, f'It would show {shows} to "{one}", which is in {have}, and `residency` leaves that out.'
 
 
-def _no_target(name: str, targets: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(targets), n=1)
-    hint = f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(targets) or 'none'}."
-    return f"There is no target {shown(name)}. {hint}"
+def _conflicts_of_shadow(policy: PolicySettings, targets: Mapping[str, TargetSettings], at: Place) -> Iterator[Misfit]:
+    """Check the target that is asked too: it sees the requests, so it is bound to the same regions."""
+    name = policy.shadow.target or policy.baseline or policy.pool[-1]
+    place = (*at, "target") if policy.shadow.target else at
+    if not policy.labels.keep:
+        yield at, "What shadows tell is kept with the labels. Write `labels.keep = true` in this policy, or remove it."
+    if name not in targets:
+        if policy.shadow.target:  # the others are checked where they are written
+            yield place, no_target(name, targets)
+    elif targets[name].provider == "embedder":
+        yield place, f'"{name}" makes embeddings and answers nothing. Write a target that does.'
+    elif targets[name].model == "*":
+        yield place, f'"{name}" takes any model, and a shadow is of one. Add a target that names it.'
+    elif policy.residency and targets[name].region not in policy.residency:
+        have = json.dumps(targets[name].region)
+        yield place, f'It would show requests to "{name}", which is in {have}, and `residency` leaves that out.'
+    elif policy.pool == (name,):
+        yield place, f'"{name}" is the only target of the pool. Write another one, or add one to the pool.'
 
 
 def _conflicts_of_names(settings: Settings) -> Iterator[Misfit]:
@@ -232,12 +247,10 @@ def _conflicts_of_names(settings: Settings) -> Iterator[Misfit]:
         elif meant in settings.aliases:
             yield at, f"{shown(meant)} is an alias itself. Write the target or policy that it stands for."
         elif meant not in names:
-            yield at, _no_target(meant, names).replace("no target", "no target or policy")
+            yield at, no_target(meant, names).replace("no target", "no target or policy")
 
 
 def _conflicts_of_stages(settings: Settings) -> Iterator[Misfit]:
-    if settings.embedder.kind != "auto":
-        yield from _conflicts_of_kind(settings.embedder.kind, ("embedder", "kind"))
     stages = ("store", "ledger", "store", settings.ledger.store), ("cache", "cache", "kind", settings.cache.kind)
     for seam, section, key, name in stages:
         installed = seams.names(f"trivet.{seam}")

@@ -20,13 +20,10 @@ Misfit = tuple[Place, str]
 _INTERNAL = frozenset({"source", "name"})
 """Fields of the tree that are set here, not in the file."""
 
-_LATER = frozenset(
-    {"budgets", "keys", "targets.*.limits"}
-    | {f"policies.*.{k}" for k in ("minimize", "maximize", "quality", "confidence", "ttft", "tokens", "stream")}
-)
+_LATER = frozenset({"budgets", "keys", "targets.*.limits"} | {f"policies.*.{k}" for k in ("tokens", "stream")})
 """Keys of later versions: ignoring them would be a promise broken."""
 
-LATER_ROUTES = frozenset({"classifier", "cascade", "learned", "clusters", "best_of_n", "orchestrate"})
+LATER_ROUTES = frozenset({"cascade", "best_of_n", "orchestrate"})
 NOT_YET = "This version of Trivet does not have it yet."
 
 _PLAIN: Mapping[object, str] = {

@@ -26,6 +26,14 @@ Dollars = Annotated[
         description='Write it in quotes with the sign, such as "$0.15".',
     ),
 ]
+DollarsADay = Annotated[
+    str,
+    Meta(
+        pattern=r"^\$[0-9]+(\.[0-9]+)?/day\Z",
+        title="an amount of dollars a day",
+        description='Write it in quotes, such as "$1/day".',
+    ),
+]
 Span = Annotated[
     str,
     Meta(
@@ -36,6 +44,23 @@ Span = Annotated[
 ]
 """A length of time: "250ms", "30s", "5m", "24h", "7d"."""
 
+Floor = Annotated[
+    str,
+    Meta(
+        pattern=r"^(0?\.[0-9]*[1-9][0-9]*|1(\.0*)?)( of [A-Za-z0-9][A-Za-z0-9._:@-]{0,127})?\Z",
+        title="a floor under quality",
+        description='Write a share of a target\'s, such as "0.98 of large", or of the best one\'s: "0.98".',
+    ),
+]
+Bound = Annotated[
+    str,
+    Meta(
+        pattern=r"^p[1-9][0-9](\.[0-9]+)? <= [0-9]+(\.[0-9]+)?(ms|s)\Z",
+        title="a bound on the time to the first token",
+        description='Write the share of the requests, from p10 to p99, and the time, such as "p95 <= 800ms".',
+    ),
+]
+
 _SPAN_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -43,6 +68,18 @@ def seconds(span: str) -> float:
     """Turn a Span such as "24h" into seconds."""
     number, unit = re.match(r"^([0-9.]+)([a-z]+)$", span).groups()  # type: ignore[union-attr]  # msgspec checked it
     return float(number) * _SPAN_S[unit]
+
+
+def floor(text: str) -> tuple[float, str]:
+    """Turn a Floor such as "0.98 of large" into the share and the target; "": the best one."""
+    share, _, target = text.partition(" of ")
+    return float(share), target
+
+
+def bound(text: str) -> tuple[float, float]:
+    """Turn a Bound such as "p95 <= 800ms" into the share of requests and seconds."""
+    share, _, span = text.partition(" <= ")
+    return float(share.removeprefix("p")) / 100, seconds(span)
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -144,6 +181,28 @@ class CacheSection(Section, frozen=True):
     tools: bool = False
 
 
+class LabelsSection(Section, frozen=True):
+    """`[policies.X.labels]`: prompts and how well they were answered, kept for `trivet route`."""
+
+    keep: bool = False
+    """Their text is then on the disk, below TRIVET_HOME."""
+    max_entries: Annotated[int, Meta(ge=1)] = 100_000
+    """Requests; the oldest go first."""
+    ttl: Span = "90d"
+
+
+class ShadowSection(Section, frozen=True):
+    """`[policies.X.shadow]`: a share of the requests is answered by another target too, to compare."""
+
+    share: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    target: str = ""
+    """Whose answers count as good; the baseline where it is not given."""
+    budget: DollarsADay = "$1/day"
+    """For shadows and what comparing them costs; days are those of UTC."""
+    tools: bool = False
+    """Also requests that offer tools."""
+
+
 class RuleSection(Section, frozen=True):
     """`[[policies.X.rules]]`: if all of this is so, these are asked first. The first rule that fits is taken."""
 
@@ -168,6 +227,27 @@ class RuleSection(Section, frozen=True):
     customer: tuple[str, ...] = ()
 
 
+class ClassifierSection(Section, frozen=True):
+    """`[policies.X.classifier]`: a small model that says of each request whether it is simple, before it is called."""
+
+    model: str
+    """The target or policy that is asked."""
+    timeout: Span = "500ms"
+    """How long a request waits for its word."""
+    simple: tuple[str, ...] = ()
+    """Targets of the pool for what is simple; its first where none is given."""
+    complex: tuple[str, ...] = ()
+    """For what is complex; the last of the pool where none is given."""
+    fallback: Literal["complex", "simple"] = "complex"
+    """What a request is taken for where there is no word."""
+    memory: Annotated[int, Meta(ge=0, le=1_000_000)] = 10_000
+    """Words that are remembered, so that the same question is not asked about again."""
+    ttl: Span = "24h"
+    """How long they are."""
+    prompt: str = ""
+    """What the model is told, instead of ours: to reply `simple` or `complex`."""
+
+
 class PolicySettings(Section, frozen=True):
     """`[policies.NAME]`: a virtual model."""
 
@@ -178,7 +258,26 @@ class PolicySettings(Section, frozen=True):
     residency: tuple[str, ...] = ()
     """Regions; targets elsewhere are never called. Empty: anywhere."""
     rules: tuple[RuleSection, ...] = ()
+    minimize: Literal["cost", "latency"] | None = None
+    """The leg that is made as small as the held ones let it be; `cost` where nothing is said."""
+    maximize: Literal["quality"] | None = None
+    """Instead: quality, as far as the held legs let it."""
+    quality: Floor | None = None
+    """Held: the mean score is at least this share of a target's, with `confidence`."""
+    confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.9
+    """With which the floor holds on fresh traffic like the labels."""
+    ttft: Bound | None = None
+    """Held: the time to the first token."""
+    cost: Dollars | None = None
+    """Held: what a request costs on average."""
+    router: str = ""
+    """The file that `trivet route train` wrote, for `learned` and `clusters`; read again when it changes."""
+    sticky: Span = "5m"
+    """How long a conversation may stay where its prompt is cached, if going elsewhere costs more; "0s": never."""
+    classifier: ClassifierSection | None = None
     cache: CacheSection = CacheSection()
+    labels: LabelsSection = LabelsSection()
+    shadow: ShadowSection = ShadowSection()
 
 
 class TlsSettings(Section, frozen=True):
@@ -237,7 +336,20 @@ class EmbedderSettings(Section, frozen=True):
     """`[embedder]`: what turns texts into vectors, for all that needs it."""
 
     kind: str = "auto"
-    """`minilm` where its extra is installed, else `builtin`; or the name of a plugin's."""
+    """`minilm` where its extra is installed, else `builtin`; `target`: another place; or the name of a plugin's."""
+    target: str = ""
+    """For `target`: which one is asked for embeddings."""
+    path: str = ""
+    """For `onnx`, and `fastembed` if it is to fetch nothing: the folder of the model and its vocabulary."""
+    model: str = ""
+    """For `sentence-transformers` and `fastembed`: the model's name at its hub; for the first also a folder."""
+    pooling: Literal["auto", "mean", "cls"] = "auto"
+    """For `onnx`: what the vector of a text is made of; `auto`: as its files say, else the mean."""
+    max_tokens: Annotated[int, Meta(ge=16, le=131_072)] | None = None
+    """Of one text that the model reads; longer ones are compared word by word. None: as its files say; of a target
+    256."""
+    timeout: Span = "2s"
+    """For `target`: after which a look is a miss."""
     threads: Annotated[int, Meta(ge=1, le=1024)] = 1
     """That one batch is spread over."""
 

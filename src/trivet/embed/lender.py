@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from trivet.config import EmbedderSettings, embedder_kind
 from trivet.errors import EmbedderError
-from trivet.seams import Embedder, Kit, Vectors, load
+from trivet.seams import Account, Charging, Embedder, Kit, Vectors, load
 
 
 class _Shared:
@@ -34,7 +34,8 @@ class Lender:
         shared = self._shared.get(kind)
         if shared is None:
             shared = self._shared[kind] = _Shared(load("trivet.embedder", kind)(self._settings, self._kit))
-        return _Lent(kind, shared, self)
+        inner = shared.embedder
+        return _LentCharging(kind, shared, self, inner) if isinstance(inner, Charging) else _Lent(kind, shared, self)
 
     async def give_back(self, kind: str, shared: _Shared) -> None:
         """Take it back, and close it if that was the last one."""
@@ -51,10 +52,24 @@ class _Lent:
     def __init__(self, kind: str, shared: _Shared, lender: Lender) -> None:
         self._kind, self._shared, self._lender = kind, shared, lender
         shared.borrowers += 1
-        inner = shared.embedder
-        self.name, self.digest, self.max_tokens = inner.name, inner.digest, inner.max_tokens
-        self.width, self.min_width = inner.width, inner.min_width
+        self.name = shared.embedder.name
         self._closed = False
+
+    @property
+    def digest(self) -> str:
+        return self._shared.embedder.digest
+
+    @property
+    def width(self) -> int:
+        return self._shared.embedder.width
+
+    @property
+    def min_width(self) -> int:
+        return self._shared.embedder.min_width
+
+    @property
+    def max_tokens(self) -> int:
+        return self._shared.embedder.max_tokens
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         if self._closed:
@@ -72,3 +87,14 @@ class _Lent:
         if not self._closed:
             self._closed = True
             await self._lender.give_back(self._kind, self._shared)
+
+
+class _LentCharging(_Lent):
+    """One that may charge for its work."""
+
+    def __init__(self, kind: str, shared: _Shared, lender: Lender, charging: Charging) -> None:
+        super().__init__(kind, shared, lender)
+        self._charging, self.target, self.patience_s = charging, charging.target, charging.patience_s
+
+    def on(self, account: Account) -> Embedder:
+        return self if self._closed else self._charging.on(account)

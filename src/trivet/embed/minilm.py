@@ -9,10 +9,11 @@ first who asks.
 import hashlib
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trivet.config import EmbedderSettings
 from trivet.embed.resident import Model, Resident, Tell
+from trivet.embed.session import MISSING, Session
 from trivet.embed.wordpiece import CLS, SEP, VOCABULARY_SHA256, WordPiece, vocabulary
 from trivet.errors import EmbedderError
 from trivet.seams import Kit
@@ -21,8 +22,6 @@ from trivet.weights import MINILM, Store
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-MISSING = "The runtime for the embedder minilm is not installed. Run: pip install 'trivet[embed]'"
 
 NAME = "all-MiniLM-L6-v2-int8"
 WIDTH = 384
@@ -39,17 +38,7 @@ class MiniLM:
     width = WIDTH
 
     def __init__(self, path: str, *, threads: int) -> None:
-        import onnxruntime  # an extra, and slow to import
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3  # errors; what it warns of is about the export
-        # Threads that wait must not keep a core busy, which the gateway needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its errors have no root of their own
-            raise EmbedderError(f"onnxruntime {onnxruntime.__version__} cannot load {path}: {error}") from error
+        self._session = Session(path, threads=threads)
         self._words = WordPiece(vocabulary())
 
     def read(self, text: str) -> tuple[Sequence[int], bool]:
@@ -74,13 +63,7 @@ class MiniLM:
         """Give a unit vector for each row of token ids."""
         import numpy as np
 
-        if not len(tokens):
-            return np.zeros((0, WIDTH), np.float32)
-        feed = {"input_ids": tokens, "attention_mask": mask, "token_type_ids": np.zeros_like(tokens)}
-        states: Any = self._session.run(None, feed)[0]
-        made: NDArray[np.float32] = np.einsum("nth,nt->nh", states, mask.astype(np.float32))
-        made /= np.linalg.norm(made, axis=1, keepdims=True)
-        return made
+        return self._session.run(tokens, mask) if len(tokens) else np.zeros((0, WIDTH), np.float32)
 
 
 def build(settings: EmbedderSettings, kit: Kit) -> Resident:
@@ -88,7 +71,7 @@ def build(settings: EmbedderSettings, kit: Kit) -> Resident:
 
     def load(tell: Tell) -> MiniLM:
         if find_spec("onnxruntime") is None:
-            raise EmbedderError(MISSING)
+            raise EmbedderError(MISSING.format("minilm"))
         store = Store(kit.models)
         path = store.find(MINILM)
         if path is None:

@@ -7,7 +7,7 @@ who is cancelled while it loads takes nothing from the others.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from trivet.embed.batches import Batches, Encoder
 from trivet.errors import EmbedderError, WeightsError
@@ -27,18 +27,28 @@ class Model(NamedTuple):
 
     kind: str
     name: str
-    digest: str
-    width: int
-    max_tokens: int
     load: Callable[[Tell], Encoder]
     """In a thread: make the encoder, saying how far it is; what `Tell` raises ends it.
 
     Raises WeightsError, EmbedderError, OSError or ImportError.
     """
+    digest: str = ""
+    """"": the encoder is `Described`."""
+    width: int = 0
+    max_tokens: int = 0
     min_width: int = 0
     """0: its vectors cannot be cut short."""
     at_once_characters: int = 0
     """Requests of fewer are worked out where they are asked for, in under a millisecond."""
+
+
+@runtime_checkable
+class Described(Protocol):
+    """What an encoder has besides where files say what it is, so that it is known once they are read."""
+
+    digest: str
+    width: int
+    max_tokens: int
 
 
 class Resident:
@@ -70,6 +80,9 @@ class Resident:
 
         try:
             encoder = await asyncio.to_thread(self._model.load, tell)
+            if isinstance(encoder, Described):
+                self.digest, self.max_tokens = encoder.digest, encoder.max_tokens
+                self.width = self.min_width = encoder.width
             self._batches = Batches(encoder, name=kind)
             self._encoder, self._state = encoder, ""
         except (WeightsError, EmbedderError, OSError, ImportError) as error:  # the last: a library that lacks another

@@ -15,11 +15,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from trivet.config import Secret
 from trivet.errors import ConfigError, LedgerError
 from trivet.seams import Clock
+from trivet.types import Permit
 
 FILE: Final = "keys.db"
 PREFIX: Final = "sk-trivet-"
@@ -35,8 +38,20 @@ _SCHEMA: Final = """CREATE TABLE IF NOT EXISTS keys (
     created_ns INTEGER NOT NULL,
     revoked_ns INTEGER
 ) STRICT"""
+_PERMITS: Final = (
+    "ALTER TABLE keys ADD COLUMN models TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE keys ADD COLUMN targets TEXT NOT NULL DEFAULT '[]'",
+)
+"""What files from before there were permissions lack: JSON lists of names, empty for everything."""
 _IS_MADE: Final = "SELECT 1 FROM sqlite_schema WHERE name = 'keys'"
-_ALL: Final = "SELECT id, name, tenant, last4, created_ns, revoked_ns, digest FROM keys ORDER BY created_ns, id"
+_ALL: Final = (
+    "SELECT id, name, tenant, last4, created_ns, revoked_ns, digest, models, targets FROM keys ORDER BY created_ns, id"
+)
+_ALL_BEFORE: Final = (  # a file that nobody has written to since: a gateway reads it as it is
+    "SELECT id, name, tenant, last4, created_ns, revoked_ns, digest, '[]', '[]' FROM keys ORDER BY created_ns, id"
+)
+
+_read_names = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class Key(Struct, frozen=True, kw_only=True):
@@ -48,6 +63,11 @@ class Key(Struct, frozen=True, kw_only=True):
     last4: str
     created_ns: int
     revoked_ns: int | None = None
+    permit: Permit = Permit()
+    """What it may ask for, and who may be called for it."""
+
+
+_ANYTHING: Final = Permit()
 
 
 class Made(NamedTuple):
@@ -57,16 +77,24 @@ class Made(NamedTuple):
     secret: Secret
 
 
-def create(path: Path, *, name: str, tenant: str, clock: Clock) -> Made:
+def create(path: Path, *, name: str, tenant: str, clock: Clock, permit: Permit = _ANYTHING) -> Made:
     """Make a key in the file `path`. Raises `ConfigError`: a key of that name is in use."""
     raw = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
-    key = Key(id=f"key_{secrets.token_hex(6)}", name=name, tenant=tenant, last4=raw[-4:], created_ns=clock.now_ns())
+    key = Key(
+        id=f"key_{secrets.token_hex(6)}",
+        name=name,
+        tenant=tenant,
+        last4=raw[-4:],
+        created_ns=clock.now_ns(),
+        permit=permit,
+    )
+    names = [msgspec.json.encode(column).decode() for column in (permit.models, permit.targets)]
     with _writing(path) as db:
         if db.execute("SELECT 1 FROM keys WHERE name = ? AND revoked_ns IS NULL", (name,)).fetchone():
             raise ConfigError(f"A key called {name!r} is in use. Choose another name, or revoke that one first.")
         db.execute(
-            "INSERT INTO keys (id, name, tenant, digest, last4, created_ns) VALUES (?, ?, ?, ?, ?, ?)",
-            (key.id, name, tenant, _digest(raw), key.last4, key.created_ns),
+            "INSERT INTO keys (id, name, tenant, digest, last4, created_ns, models, targets) VALUES (?,?,?,?,?,?,?,?)",
+            (key.id, name, tenant, _digest(raw), key.last4, key.created_ns, *names),
         )
     return Made(key, Secret(raw))
 
@@ -85,7 +113,7 @@ def revoke(path: Path, name_or_id: str, *, clock: Clock) -> Key:
         with _writing(path) as db:
             for key, _ in _read(db):
                 if key.revoked_ns is None and name_or_id in (key.name, key.id):
-                    ended = Key(**{f: getattr(key, f) for f in Key.__struct_fields__} | {"revoked_ns": clock.now_ns()})
+                    ended = replace(key, revoked_ns=clock.now_ns())
                     db.execute("UPDATE keys SET revoked_ns = ? WHERE id = ?", (ended.revoked_ns, key.id))
                     return ended
     in_use = ", ".join(key.name for key in listing(path) if key.revoked_ns is None)
@@ -131,7 +159,7 @@ class KeyRing:
         except sqlite3.OperationalError as error:
             if not _is_busy(error):  # somebody is writing: next time
                 raise LedgerError(f"The keys in {self._path} cannot be read: {error}.") from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise LedgerError(f"The keys in {self._path} cannot be read: {error}.") from error
 
     def close(self) -> None:
@@ -146,10 +174,17 @@ def _digest(raw: str) -> str:
 
 
 def _read(db: sqlite3.Connection) -> list[tuple[Key, str]]:
-    return [
-        (Key(id=i, name=name, tenant=tenant, last4=last4, created_ns=created, revoked_ns=revoked), digest)
-        for i, name, tenant, last4, created, revoked, digest in db.execute(_ALL)
-    ]
+    every = _ALL if _has_permits(db) else _ALL_BEFORE
+    found = []
+    for i, name, tenant, last4, created, revoked, digest, models, targets in db.execute(every):
+        permit = Permit(models=_read_names(models), targets=_read_names(targets))
+        key = Key(id=i, name=name, tenant=tenant, last4=last4, created_ns=created, revoked_ns=revoked, permit=permit)
+        found.append((key, digest))
+    return found
+
+
+def _has_permits(db: sqlite3.Connection) -> bool:
+    return any(name == "models" for _, name, *_ in db.execute("PRAGMA table_info(keys)"))
 
 
 @contextmanager
@@ -163,8 +198,11 @@ def _writing(path: Path) -> Iterator[sqlite3.Connection]:
             db.execute("BEGIN IMMEDIATE")
             with db:
                 db.execute(_SCHEMA)
+                if not _has_permits(db):
+                    for change in _PERMITS:
+                        db.execute(change)
                 yield db
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, msgspec.MsgspecError, OSError) as error:
         raise LedgerError(f"The keys in {path} cannot be used: {error}.") from error
 
 

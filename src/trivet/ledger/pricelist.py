@@ -3,8 +3,7 @@
 Importing this module imports genai-prices and pydantic (about 17 MiB, 0.3 s), so `prices.py` does it only when a
 target needs a list price. Not here: prices from trivet.toml. A request is priced by the rates of its time of day and
 date, and by the tier of its length. A model that is (also) sold by something that no usage tells (hours of audio,
-pages, pictures) has no known price; extra fees that chat requests may cause beyond tokens (web searches), and one-hour
-cache writes, which usage does not tell from five-minute ones, are not seen.
+pages, pictures) has no known price; extra fees that chat requests may cause beyond tokens (web searches) are not seen.
 """
 
 import re
@@ -29,12 +28,13 @@ _FIELDS = {
     "output_mtok": ("output", PER_MILLION),
     "cache_read_mtok": ("cached", PER_MILLION),
     "cache_write_mtok": ("cache_write", PER_MILLION),
+    "cache_write_1h_mtok": ("cache_write_1h", PER_MILLION),
     "input_audio_mtok": ("input_audio", PER_MILLION),
     "output_audio_mtok": ("output_audio", PER_MILLION),
     "output_reasoning_mtok": ("reasoning", PER_MILLION),
     "requests_kcount": ("request", 1000),
 }
-_UNSEEN = {"web_searches_kcount", "storage_searches_kcount", "cache_write_1h_mtok", "cache_audio_read_mtok"}
+_UNSEEN = {"web_searches_kcount", "storage_searches_kcount", "cache_audio_read_mtok"}
 
 
 class Listed(NamedTuple):

@@ -26,6 +26,7 @@ class Rates(NamedTuple):
     output: int | None = None
     cached: int | None = None
     cache_write: int | None = None
+    cache_write_1h: int | None = None
     input_audio: int | None = None
     output_audio: int | None = None
     reasoning: int | None = None
@@ -47,6 +48,7 @@ the whole request."""
 _PARTS = {
     "cached": "input",
     "cache_write": "input",
+    "cache_write_1h": "cache_write",
     "input_audio": "input",
     "output_audio": "output",
     "reasoning": "output",
@@ -97,9 +99,15 @@ def _cost_of_parts(r: Rates, u: Usage) -> Nanos | str:
         return "there is no price for input tokens"
     if r.output is None and u.output_tokens:
         return "there is no price for output tokens"
-    if min(u.input_tokens, u.output_tokens, u.cached_tokens, u.cache_write_tokens, u.reasoning_tokens) < 0:
+    if min(u.input_tokens, u.output_tokens, u.cached_tokens, u.cache_write_1h_tokens, u.reasoning_tokens) < 0:
         return "a number of tokens is below zero"
+    if u.cache_write_tokens < u.cache_write_1h_tokens:
+        return f"of its {u.cache_write_tokens} tokens written to the cache {u.cache_write_1h_tokens} are for an hour"
     total = r.request + (r.input or 0) * u.input_tokens + (r.output or 0) * u.output_tokens
+    if u.cache_write_1h_tokens and r.cache_write is not None:
+        if r.cache_write_1h is None:
+            return "there is no price for what is kept in the provider's cache for an hour"
+        total += r.cache_write_1h * u.cache_write_1h_tokens
     inside = 0
     for added, tokens in (
         (r.cached, u.cached_tokens),

@@ -125,31 +125,36 @@ class CacheUse(msgspec.Struct, frozen=True, kw_only=True):
 
     policy: str
     requests: int
-    """All but audits, and questions to a judge."""
+    """All but audits, and what was asked of judges and embedders."""
     exact: int
     semantic: int
     audits: int
     judged: int
     """Requests to a model that compares answers: two for a comparison."""
+    embeds: int
+    """Requests to a target that makes vectors of questions."""
+    embed_nanos: int
+    """What they cost, as far as it is known."""
     saved_nanos: int | None
-    """By the cache, less what audits and judges cost; None: no baseline is known."""
+    """By the cache, less what audits, judges and vectors cost; None: no baseline is known."""
 
 
 def cache_use(path: Path, *, since_ns: int, until_ns: int, tell: Callable[[str], None]) -> list[CacheUse]:
     """Count hits of the policies that have a cache, most requests first. Raises `LedgerError` as `usage` does."""
     with _opened(path, tell) as db:
         found = db.execute(
-            """SELECT policy, sum(id NOT LIKE '%-audit' AND id NOT LIKE '%-judge-_'), sum(cache = 'exact'),
-                sum(cache = 'semantic'), sum(id LIKE '%-audit'), sum(id LIKE '%-judge-_'),
-                sum(saved_nanos) FILTER (
-                    WHERE cache IN ('exact', 'semantic') OR id LIKE '%-audit' OR id LIKE '%-judge-_'
-                )
-            FROM entries
-            WHERE at_ns >= ? AND at_ns < ? AND policy <> '' AND (cache NOT IN ('', 'off') OR id LIKE '%-judge-_')
+            """SELECT policy, sum(NOT (audit OR judge OR embed)), sum(cache = 'exact'), sum(cache = 'semantic'),
+                sum(audit), sum(judge), sum(embed), coalesce(sum(cost_nanos) FILTER (WHERE embed), 0),
+                sum(saved_nanos) FILTER (WHERE cache IN ('exact', 'semantic') OR audit OR judge OR embed)
+            FROM (
+                SELECT *, id LIKE '%-audit' AS audit, id LIKE '%-judge-_' AS judge, id LIKE '%-embed-%' AS embed
+                FROM entries WHERE at_ns >= ? AND at_ns < ? AND policy <> ''
+            )
+            WHERE cache NOT IN ('', 'off') OR judge OR (embed AND saved_nanos IS NOT NULL)
             GROUP BY policy ORDER BY 2 DESC, 1""",
             (since_ns, until_ns),
         ).fetchall()
-    names = ("policy", "requests", "exact", "semantic", "audits", "judged", "saved_nanos")
+    names = ("policy", "requests", "exact", "semantic", "audits", "judged", "embeds", "embed_nanos", "saved_nanos")
     return [CacheUse(**dict(zip(names, row, strict=True))) for row in found]
 
 

@@ -13,7 +13,7 @@ import asyncio
 import errno
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -23,9 +23,10 @@ import msgspec
 from trivet.config import LedgerSettings
 from trivet.errors import LedgerError
 from trivet.ledger.journal import Contents, Journal, take_over
+from trivet.ledger.profiles import profiles
 from trivet.ledger.tables import FILE, Connect, Settled, connect, found, insert, open_tables
 from trivet.ledger.writer import Writer
-from trivet.seams import Clock, Kit, Random
+from trivet.seams import Clock, Kit, Profile, Random
 from trivet.types import Entry, Hold, Request
 
 MAX_BEHIND = 50_000
@@ -139,6 +140,10 @@ class SqliteStore:
             return await asyncio.to_thread(found, self._path / FILE, entry_id)
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"The ledger {self._path} cannot be read: {error}.") from error
+
+    async def profiles(self) -> Mapping[str, Profile]:
+        """Say how each target did lately. Raises `LedgerError`."""
+        return await asyncio.to_thread(profiles, self._path / FILE)
 
     async def aclose(self) -> None:
         """Write out what is waiting. May be called twice."""

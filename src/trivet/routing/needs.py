@@ -122,6 +122,24 @@ class Needs:
         return ""
 
     @cached_property
+    def said(self) -> str:
+        """All words of the user, a line for each turn."""
+        told = (
+            m.content if isinstance(m.content, str) else "\n".join(p.text for p in _parts(m) if p.text)
+            for m in self._messages
+            if m.role == "user"
+        )
+        return "\n".join(filter(None, told))
+
+    @cached_property
+    def earlier(self) -> tuple[int, int]:
+        """How many questions of the user came before the last, and the characters of all that was said before it."""
+        asked = [at for at, message in enumerate(self._messages) if message.role == "user"]
+        before = self._messages[: asked[-1]] if asked else []
+        said = (len(m.content) if isinstance(m.content, str) else sum(len(p.text) for p in _parts(m)) for m in before)
+        return max(0, len(asked) - 1), sum(said)
+
+    @cached_property
     def language(self) -> str:
         """Of the question: `en`, `de`, ..., or the name of its script; "" where that cannot be said."""
         text = self.question[:MAX_READ]

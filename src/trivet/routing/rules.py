@@ -16,7 +16,7 @@ from trivet.config import Settings
 from trivet.errors import BadRequestError
 from trivet.routing.fixed import Fixed
 from trivet.routing.needs import Needs
-from trivet.seams import Kit, Router
+from trivet.seams import Ask, Asking, Kit, Router, Verdicts
 from trivet.types import Candidate, Policy, Request, Rule
 
 MAX_POOLS = 1000
@@ -37,6 +37,7 @@ class Ruled:
 
     def __init__(self, inner: Router, able: Mapping[str, Able]) -> None:
         self._inner, self._able = inner, able
+        self._asking = inner if isinstance(inner, Asking) else None
         self._smaller: dict[tuple[str, tuple[str, ...]], Policy] = {}
 
     async def rank(self, request: Request, policy: Policy) -> tuple[Candidate, ...]:
@@ -47,6 +48,43 @@ class Ruled:
         """
         if policy.transparent:
             return await self._inner.rank(request, policy)
+        left = self._left(request, policy)
+        if isinstance(left, tuple):
+            return left
+        return _noted(await self._inner.rank(request, left), request, left, policy)
+
+    def ask(self, request: Request, policy: Policy) -> Ask | None:
+        """Ask what the router would, where it is for the router to decide. Raises BadRequestError as `rank` does."""
+        if self._asking is None or policy.transparent:
+            return None
+        left = self._left(request, policy)
+        return None if isinstance(left, tuple) else self._asking.ask(request, left)
+
+    def heard(self, ask: Ask, body: bytes | None, *, took_ns: int, late: bool) -> object:
+        """Let the router hear it."""
+        assert self._asking is not None
+        return self._asking.heard(ask, body, took_ns=took_ns, late=late)
+
+    async def rank_by(self, heard: object, request: Request, policy: Policy) -> tuple[Candidate, ...]:
+        """Order those that can answer, by what the router heard. Raises BadRequestError as `rank` does."""
+        assert self._asking is not None
+        left = self._left(request, policy)
+        if isinstance(left, tuple):
+            return left
+        return _noted(await self._asking.rank_by(heard, request, left), request, left, policy)
+
+    def verdicts(self) -> Mapping[str, Verdicts]:
+        """Say what the router heard."""
+        return self._asking.verdicts() if self._asking is not None else {}
+
+    def _left(self, request: Request, policy: Policy) -> Policy | tuple[Candidate, ...]:
+        """Give the policy with those that can answer, or their order where a rule says it. Raises BadRequestError."""
+        if request.controls.quality is not None and policy.aim is None:
+            raise BadRequestError(
+                f"x-trivet-quality: {policy.name!r} holds no quality, so it cannot hold more of it. Leave it out, "
+                "or ask for a policy that is routed by what was learned.",
+                param="x-trivet-quality",
+            )
         needs = Needs(request)
         pool = self._fit(needs, policy, request)
         for number, rule in enumerate(policy.rules, 1):
@@ -54,11 +92,7 @@ class Ruled:
                 first = [name for name in rule.use if name in pool]
                 if first:
                     return _ranked(first, pool, why=f"rule {number}")
-        ranked = await self._inner.rank(request, policy if pool == policy.pool else self._of(policy, pool))
-        if len(pool) == len(policy.pool):
-            return ranked
-        out = " ".join(sorted(needs.abilities)) or "context"
-        return tuple(replace(c, why=c.why or f"{len(pool)} of {len(policy.pool)} can: {out}") for c in ranked)
+        return policy if pool == policy.pool else self._of(policy, pool)
 
     def _fit(self, needs: Needs, policy: Policy, request: Request) -> tuple[str, ...]:
         """Give those of the pool that can answer."""
@@ -113,6 +147,14 @@ def fits(rule: Rule, request: Request, needs: Needs) -> bool:
     if rule.tokens_below and needs.tokens >= rule.tokens_below:
         return False
     return not rule.language or needs.language in rule.language
+
+
+def _noted(ranked: tuple[Candidate, ...], request: Request, left: Policy, policy: Policy) -> tuple[Candidate, ...]:
+    """Add why some of the pool are not there, where they are not and nothing else is said."""
+    if len(left.pool) == len(policy.pool):
+        return ranked
+    out = " ".join(sorted(Needs(request).abilities)) or "context"
+    return tuple(replace(c, why=c.why or f"{len(left.pool)} of {len(policy.pool)} can: {out}") for c in ranked)
 
 
 def _ranked(first: list[str], pool: tuple[str, ...], *, why: str) -> tuple[Candidate, ...]:

@@ -85,7 +85,12 @@ class App:
             asking("moderations", "/v1/moderations", "Judge texts by a provider's rules."),
             Route("GET", "/v1/models", self._models, "List the names that can be asked for, and what each is."),
             Route("GET", _ONE_MODEL, self._model, "Say what is known of one of them."),
-            own("/trivet/v1/feedback", self._feedback, "Say that a cached answer was wrong.", correct.Feedback),
+            own(
+                "/trivet/v1/feedback",
+                self._feedback,
+                "Say how good an answer was, or that a cached one was wrong.",
+                correct.Feedback,
+            ),
             own("/trivet/v1/cache/invalidate", self._invalidate, "Take cached answers off.", correct.Invalidation),
             Route("GET", "/healthz", self._healthz, "Say that the process is alive.", auth="public"),
             Route("GET", "/readyz", self._readyz, "Say whether any target can answer.", auth="public"),
@@ -124,18 +129,21 @@ class App:
             await send_error(exchange, error, passed=[])
 
     async def _models(self, exchange: Exchange) -> None:
-        await send_json(exchange, 200, {"object": "list", "data": models.listed(self._rules.now.stages)})
+        permit = self._auth.check(exchange.headers).permit
+        told = models.listed(self._rules.now.stages, permit)
+        await send_json(exchange, 200, {"object": "list", "data": told})
 
     async def _model(self, exchange: Exchange) -> None:
+        permit = self._auth.check(exchange.headers).permit
         name = exchange.path.removeprefix(_MODELS)
-        await send_json(exchange, 200, models.described(name, self._rules.now.stages))
+        await send_json(exchange, 200, models.described(name, self._rules.now.stages, permit))
 
     async def _feedback(self, exchange: Exchange) -> None:
-        tenant, _ = self._auth.check(exchange.headers)
+        tenant = self._auth.check(exchange.headers).tenant
         await correct.feedback(exchange, self._rules.now.stages, tenant)
 
     async def _invalidate(self, exchange: Exchange) -> None:
-        tenant, _ = self._auth.check(exchange.headers)
+        tenant = self._auth.check(exchange.headers).tenant
         await correct.invalidate(exchange, self._rules.now.stages, tenant)
 
     async def _healthz(self, exchange: Exchange) -> None:
@@ -156,7 +164,15 @@ class App:
         providers = stages.providers.items()
         connections = {name: p.connections() for name, p in providers if isinstance(p, Connected)}
         answers = stages.cache.state() if isinstance(stages.cache, Stated) else None
-        told = metrics.text(self._states(), connections, answers=answers, skipped=stages.aside.skipped)
+        verdicts = {name: told for asking in stages.asking.values() for name, told in asking.verdicts().items()}
+        told = metrics.text(
+            self._states(),
+            connections,
+            answers=answers,
+            skipped=stages.aside.skipped,
+            verdicts=verdicts,
+            labels=stages.labels.state(),
+        )
         text = told.encode()
         await exchange.answer(200, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n" + PRIVATE, text)
 

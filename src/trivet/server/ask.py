@@ -93,11 +93,18 @@ class Ask:
         id_ = new_id(at_ns, self._random)
         tenant = key_id = ""
         try:
-            tenant, key_id = self._auth.check(exchange.headers)
+            tenant, key_id, permit = self._auth.check(exchange.headers)
             auth_ns = clock.mono_ns() - began_ns
             body = await exchange.body(rules.max_body_bytes)
             request = read_request(
-                body, exchange.headers, id=id_, tenant=tenant, key_id=key_id, at_ns=at_ns, kind=self._kind
+                body,
+                exchange.headers,
+                id=id_,
+                tenant=tenant,
+                key_id=key_id,
+                at_ns=at_ns,
+                kind=self._kind,
+                permit=permit,
             )
             tally = Tally(request, began_ns)
             tally.auth_ns = auth_ns

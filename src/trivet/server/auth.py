@@ -6,11 +6,12 @@ another site is refused, since it could spend money from inside the machine.
 """
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from trivet.errors import AuthError
 from trivet.ledger.keys import KeyRing
+from trivet.types import Permit
 
 LOCAL = "local"
 """The tenant of everyone, while there are no keys."""
@@ -21,12 +22,24 @@ _KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 """OpenAI's, Anthropic's and Azure's."""
 
 
+class Caller(NamedTuple):
+    """Who asks."""
+
+    tenant: str
+    key_id: str = ""
+    """"": without a key."""
+    permit: Permit = Permit()
+
+
 class Checks(Protocol):
     """Says who asks."""
 
-    def check(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
-        """Give the tenant and the key's id. Raises AuthError."""
+    def check(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+        """Give the tenant, the key's id and what it may do. Raises AuthError."""
         ...
+
+
+_ANYONE = Caller(LOCAL)
 
 
 class Auth:
@@ -35,11 +48,11 @@ class Auth:
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
 
-    def check(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
-        """Give the tenant and the key's id. Raises AuthError."""
+    def check(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+        """Give the tenant, the key's id and what it may do. Raises AuthError."""
         if not self._ring.any:
             _own_page(headers)
-            return LOCAL, ""
+            return _ANYONE
         given = scheme = b""
         for name, value in headers:
             if name in _KEY_HEADERS:
@@ -57,7 +70,7 @@ class Auth:
             raise AuthError(
                 "The API key is not known here, or it was revoked. `trivet keys list` shows those that are."
             )
-        return key.tenant, key.id
+        return Caller(key.tenant, key.id, key.permit)
 
 
 def _own_page(headers: Iterable[tuple[bytes, bytes]]) -> None:

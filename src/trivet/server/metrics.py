@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from trivet.seams import BOUNDS_S, CacheState, Connections
+from trivet.labels.labels import LabelsState
+from trivet.seams import BOUNDS_S, CacheState, Connections, Verdicts
 from trivet.types import Entry
 
 _BOUNDS_NS = tuple(round(bound * 1e9) for bound in BOUNDS_S)
@@ -24,6 +25,7 @@ _MAX_SERIES = 2000
 
 _NONE: Mapping[str, Connections] = MappingProxyType({})
 _NO_COUNTS: Mapping[str, int] = MappingProxyType({})
+_NO_VERDICTS: Mapping[str, Verdicts] = MappingProxyType({})
 
 Labels = tuple[str, ...]
 _encode, _decode = msgspec.msgpack.encode, msgspec.msgpack.decode
@@ -152,6 +154,8 @@ class Metrics:
         *,
         answers: CacheState | None = None,
         skipped: Mapping[str, int] = _NO_COUNTS,
+        verdicts: Mapping[str, Verdicts] = _NO_VERDICTS,
+        labels: LabelsState | None = None,
     ) -> str:
         """Write everything in Prometheus's text format (version 0.0.4).
 
@@ -160,6 +164,8 @@ class Metrics:
             connections: for each target that says so; of the process that answers, where there are several.
             answers: how the cache stands in the process that answers, if it says so.
             skipped: what was not begun there of the work on the side, by kind.
+            verdicts: what models said there of requests that were to be routed, by policy.
+            labels: how labels stand there.
         """
         lines: list[str] = []
         every = sorted(self._series.items())
@@ -199,6 +205,9 @@ class Metrics:
         _connections(lines, connections)
         if answers is not None:
             _cache(lines, answers, skipped)
+        _verdicts(lines, verdicts)
+        if labels is not None:
+            _learning(lines, labels, skipped)
         return "\n".join(lines) + "\n"
 
 
@@ -232,9 +241,14 @@ def _connections(lines: list[str], targets: Mapping[str, Connections]) -> None:
 def _cache(lines: list[str], cache: CacheState, skipped: Mapping[str, int]) -> None:
     _gauge(lines, "trivet_cache_answers", "Answers that are kept.", (), Counter({(): cache.answers}))
     _gauge(lines, "trivet_cache_bytes", "Memory that they take.", (), Counter({(): cache.bytes}))
+    words = "Answers that wait for a vector of the embedder."
+    _gauge(lines, "trivet_cache_behind", words, (), Counter({(): cache.behind}))
     troubles: Counter[Labels] = Counter({(kind,): count for kind, count in cache.troubles.items()})
     words = "Faults: looks that were a miss, comparisons without a verdict."
     _counter(lines, "trivet_cache_troubles_total", words, ("kind",), troubles)
+    words = "Looks in which the near answer may not be given to whoever asks: docs/cache.md."
+    barred: Counter[Labels] = Counter(dict(cache.barred.items()))
+    _counter(lines, "trivet_cache_barred_total", words, ("policy", "reason"), barred)
     for kind, name, words in (
         ("audit", "trivet_audits_skipped_total", "Audits of hits that were too many at once."),
         ("judge", "trivet_comparisons_skipped_total", "Comparisons by a model that were too many at once."),
@@ -251,6 +265,29 @@ def _cache(lines: list[str], cache: CacheState, skipped: Mapping[str, int]) -> N
         for name, value in sorted(figures.items()):
             labels = _labels(("policy", "figure"), (policy, name))
             lines.append(f"trivet_cache_decider{{{labels}}} {value:.9g}")
+
+
+def _verdicts(lines: list[str], policies: Mapping[str, Verdicts]) -> None:
+    counts: Counter[Labels] = Counter()
+    took = Histogram()
+    for policy, told in policies.items():
+        counts.update({(policy, kind): count for kind, count in told.counts.items()})
+        took.add((policy,), list(told.took_counts), told.took_ns)
+    words = "Requests by what a model said of them before they were routed."
+    _counter(lines, "trivet_route_verdicts_total", words, ("policy", "verdict"), counts)
+    _histogram(lines, "trivet_route_ask_seconds", "How long that model took.", ("policy",), took)
+
+
+def _learning(lines: list[str], labels: LabelsState, skipped: Mapping[str, int]) -> None:
+    """Write how labels stand."""
+    words = "Requests that were kept so that labels may come for them."
+    _counter(lines, "trivet_labels_asked_total", words, (), Counter({(): labels.asked}))
+    by_source: Counter[Labels] = Counter({(source,): count for source, count in labels.labels.items()})
+    _counter(lines, "trivet_labels_total", "Labels that came.", ("source",), by_source)
+    troubles: Counter[Labels] = Counter({(kind,): count for kind, count in labels.troubles.items()})
+    _counter(lines, "trivet_labels_troubles_total", "Why labels did not come, or were lost.", ("kind",), troubles)
+    words = "Shadows that were too many at once."
+    _counter(lines, "trivet_shadows_skipped_total", words, (), Counter({(): skipped.get("shadow", 0)}))
 
 
 class Histogram:

@@ -6,7 +6,8 @@ Not here: what a name means (`routing/policies.py`), prices (`ledger/prices.py`)
 from typing import Any
 
 from trivet.pipeline import Stages
-from trivet.types import Policy
+from trivet.routing import permits
+from trivet.types import Permit, Policy
 
 Json = dict[str, Any]
 
@@ -14,19 +15,19 @@ _USUAL = frozenset({"chat"})
 """What a provider can be asked for that does not say (`kinds`)."""
 
 
-def listed(stages: Stages) -> list[Json]:
-    """Describe all names, in the order of the file."""
-    return [described(name, stages) for name in stages.policies.names()]
+def listed(stages: Stages, permit: Permit) -> list[Json]:
+    """Describe all names that a key may ask for, in the order of the file."""
+    return [described(name, stages, permit) for name in permits.names(stages.policies, permit)]
 
 
-def described(name: str, stages: Stages) -> Json:
-    """Describe one name. Raises UnknownModelError."""
+def described(name: str, stages: Stages, permit: Permit) -> Json:
+    """Describe one name, with those of its targets that a key may call. Raises UnknownModelError, PermitError."""
     told: Json = {}
+    policy = permits.narrowed(permits.find(stages.policies, name, permit), permit)
     wildcard = name.removesuffix("/*")
     if wildcard != name and wildcard in stages.providers:
         told = {"kind": "wildcard", **_target(wildcard, stages)}
     else:
-        policy = stages.policies.find(name)
         meant = stages.policies.alias(name)
         told = _policy(policy, stages)
         if meant is not None:

@@ -40,6 +40,7 @@ _CONTROLS: dict[str, Any] = {
     "deadline": {"type": ["string", "integer", "null"], "pattern": "^[1-9][0-9]{0,8}(ms|s|m|h)?$", "minimum": 1,
                  "maximum": 999_999_999},
     "max_error": {"type": ["number", "null"], "minimum": 0, "exclusiveMaximum": 1},
+    "quality": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1},
     **dict.fromkeys(("namespace", "cache_tags", "baseline", "feature", "agent", "customer"), _WORD),
 }  # fmt: skip
 """As headers they begin with `x-trivet-`; docs/http.md says what they mean."""

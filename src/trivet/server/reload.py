@@ -1,4 +1,4 @@
-"""The configuration of a running gateway, read again when its file changes, or on SIGHUP.
+"""The configuration of a running gateway, read again when its file or that of a router changes, or on SIGHUP.
 
 Not here: what is built and what is kept (`build.py`), the requests that run on by the old one (`server/ask.py`).
 Invariants: no request is dropped, and each ends by the rules it began with; a file that cannot be used changes nothing,
@@ -6,7 +6,6 @@ and the reason is told; what needs a restart is said to need one.
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -37,7 +36,9 @@ class Reload:
         """Watch it; `settings` are as the file has them, before what the command line says instead."""
         self._began, self._app, self._builder, self._env, self._tell = settings.server, app, builder, env, tell
         self._path = Path(settings.source) if settings.source else None
-        self._seen = _look(self._path)
+        self._routers = _routers(settings)
+        self._seen: dict[Path, Look] = {}
+        self._seen = self._look()
         self._asked = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
         self._used = 0
@@ -57,11 +58,17 @@ class Reload:
                     await self._asked.wait()
             except TimeoutError:
                 pass
-            seen = _look(self._path)
-            if self._asked.is_set() or (seen is not None and seen != self._seen):  # a file that is gone changes nothing
+            seen = self._look()
+            if self._asked.is_set() or seen != self._seen:
                 self._asked.clear()
-                self._seen = seen or self._seen
+                self._seen = seen
                 await self.now()
+
+    def _look(self) -> dict[Path, Look]:
+        """See how the files are; one that is gone changes nothing."""
+        files = [self._path, *self._routers] if self._path else []
+        looks = {file: look for file in files if (look := _look(file)) is not None}
+        return self._seen | looks
 
     async def now(self) -> bool:
         """Read the file and put it in force; say whether that could be done. Whoever runs the gateway is told."""
@@ -72,6 +79,8 @@ class Reload:
             settings = load(self._path, self._env)
             if not settings.targets:
                 raise ConfigError(f"{self._path} has no [targets].")
+            self._routers = _routers(settings)
+            self._seen = self._look() | self._seen  # before they are read: what changes from now on is seen
             if self.beside is not None:
                 self.beside()
             stages = await self._builder.build(settings)
@@ -108,9 +117,14 @@ def _needs_restart(began: ServerSettings, new: ServerSettings) -> str:
     return f" `server.{'` and `server.'.join(changed)}` take a restart." if changed else ""
 
 
-def _look(path: Path | None) -> Look | None:
+def _routers(settings: Settings) -> list[Path]:
+    """List the files of trained routers."""
+    return sorted({Path(policy.router).expanduser() for policy in settings.policies.values() if policy.router})
+
+
+def _look(path: Path) -> Look | None:
     try:
-        found = os.stat(path) if path else None  # noqa: PTH116  # of a path that may be None
+        found = path.stat()
     except OSError:
         return None
-    return found and (found.st_mtime_ns, found.st_size, found.st_ino)
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -5,7 +5,7 @@ Not here: the server and its scripts (`testing/upstream.py`). Invariant: the sam
 
 import struct
 from base64 import b64encode
-from hashlib import sha256
+from hashlib import sha512
 from typing import Any
 
 import msgspec
@@ -16,15 +16,16 @@ WIDTH = 8
 Json = dict[str, Any]
 
 
-def vector(text: object) -> list[float]:
-    """Make a vector of unit length of a text, or of a list of tokens: the same for the same, unlike for others."""
-    digest = sha256(msgspec.json.encode(text)).digest()
-    numbers = [byte - 127.5 for byte in digest[:WIDTH]]
+def vector(text: object, width: int = WIDTH) -> list[float]:
+    """Make a vector of unit length of a text, or of a list of tokens: the same for the same, unlike for others. At most
+    64 numbers."""
+    digest = sha512(msgspec.json.encode(text)).digest()
+    numbers = [byte - 127.5 for byte in digest[:width]]
     length = sum(x * x for x in numbers) ** 0.5
     return [x / length for x in numbers]
 
 
-def embeddings(body: Json) -> Json:
+def embeddings(body: Json, *, width: int = WIDTH) -> Json:
     """Answer `/v1/embeddings`: floats, or the base64 of little-endian float32 that OpenAI's clients ask for."""
     asked = body.get("input")
     # One text, one list of tokens, or a list of either.
@@ -33,8 +34,8 @@ def embeddings(body: Json) -> Json:
     packed = body.get("encoding_format") == "base64"
     rows = []
     for index, text in enumerate(texts):
-        numbers = vector(text)
-        value = b64encode(struct.pack(f"<{WIDTH}f", *numbers)).decode() if packed else numbers
+        numbers = vector(text, width)
+        value = b64encode(struct.pack(f"<{width}f", *numbers)).decode() if packed else numbers
         rows.append({"object": "embedding", "index": index, "embedding": value})
     tokens = sum(len(text) if isinstance(text, list) else len(str(text).split()) for text in texts)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}

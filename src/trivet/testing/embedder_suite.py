@@ -42,11 +42,7 @@ class EmbedderSuite:
     async def embedder(self) -> AsyncGenerator[Embedder, None]:
         embedder = self.make()
         async with aclosing(embedder):
-            await embedder.start()
-            async with asyncio.timeout(300):
-                while words := embedder.ready():
-                    assert not words.startswith("failed"), words
-                    await asyncio.sleep(0.02)
+            await _started(embedder)
             yield embedder
 
     async def test_rows_are_float32_of_its_width_and_of_unit_length(self, embedder: Embedder) -> None:
@@ -98,12 +94,18 @@ class EmbedderSuite:
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         assert rows[0] @ rows[1] > rows[0] @ rows[2] + 0.1
 
-    async def test_its_name_and_digest_are_known_before_the_start_and_stay(self, embedder: Embedder) -> None:
+    async def test_its_name_is_known_before_the_start_and_its_digest_then_or_when_it_is_ready(
+        self, embedder: Embedder
+    ) -> None:
         other = self.make()
-        assert (other.name, other.digest, other.width) == (embedder.name, embedder.digest, embedder.width)
-        assert other.name
-        assert len(other.digest) >= 32
-        await other.aclose()
+        async with aclosing(other):
+            assert other.name == embedder.name != ""
+            assert (other.digest == "") == (other.width == 0)
+            if not other.digest:
+                await _started(other)
+            assert (other.digest, other.width) == (embedder.digest, embedder.width)
+            assert other.max_tokens == embedder.max_tokens
+            assert len(other.digest) >= 32
 
     async def test_many_at_once_do_not_mix(self, embedder: Embedder) -> None:
         expected = (await embedder.embed(TEXTS)).rows
@@ -134,3 +136,11 @@ class EmbedderSuite:
 
     async def test_one_that_was_never_started_can_be_closed(self) -> None:
         await self.make().aclose()
+
+
+async def _started(embedder: Embedder) -> None:
+    await embedder.start()
+    async with asyncio.timeout(300):
+        while words := embedder.ready():
+            assert not words.startswith("failed"), words
+            await asyncio.sleep(0.02)

@@ -10,6 +10,7 @@ Invariant: everything is closed when the block ends, and what was not asked for 
 import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -18,12 +19,13 @@ from trivet.aside import Aside
 from trivet.build import SystemClock
 from trivet.config import EmbedderSettings, Settings, parse
 from trivet.embed.lender import Lender
+from trivet.flights import Flights
+from trivet.labels.labels import Labels
 from trivet.ledger.keys import FILE, KeyRing
 from trivet.ledger.prices import Prices
-from trivet.pipeline import Stages
-from trivet.routing.fixed import Fixed
+from trivet.pipeline import Stages, embed
 from trivet.routing.policies import Policies
-from trivet.seams import Cache, Clock, Dialer, Kit, Provider, Random, Store, Turns, load
+from trivet.seams import Asking, Cache, Clock, Desk, Dialer, Kit, Provider, Random, Router, Store, Turns, load
 from trivet.server.app import App
 from trivet.server.auth import Auth
 from trivet.server.http import Server
@@ -54,7 +56,13 @@ def config(targets: Mapping[str, str], more: str = "") -> Settings:
 
 
 def kit(
-    folder: Path, *, clock: Clock | None = None, rng: Random | None = None, dialer: Dialer = dial, tell: Any = None
+    folder: Path,
+    *,
+    clock: Clock | None = None,
+    rng: Random | None = None,
+    dialer: Dialer = dial,
+    tell: Any = None,
+    embedder: EmbedderSettings | None = None,
 ) -> Kit:
     """Gather what stages need: real clocks and sockets unless others are given."""
     made = Kit(
@@ -65,8 +73,9 @@ def kit(
         models=folder / "models",
         tell=tell or (lambda line: None),
         turns=Turns(),
+        desk=Desk(),
     )
-    return made._replace(embedder=Lender(EmbedderSettings(), made).take)
+    return made._replace(embedder=Lender(embedder or EmbedderSettings(), made).take)
 
 
 @asynccontextmanager
@@ -76,23 +85,32 @@ async def stages(settings: Settings, kit: Kit, store: Store) -> AsyncGenerator[S
     for name, target in settings.targets.items():
         providers[name] = load("trivet.provider", target.provider)(target, kit)
     cache: Cache = load("trivet.cache", settings.cache.kind)(settings.cache, kit)
-    aside = Aside()
+    routes = {"fixed"} | {policy.route for policy in settings.policies.values()}
+    routers: dict[str, Router] = {name: load("trivet.router", name)(settings, kit) for name in sorted(routes)}
+    aside, labels, policies = Aside(), Labels(kit), Policies(settings)
+    await labels.start(policies.compiled())
     try:
-        yield Stages(
-            policies=Policies(settings),
+        made = Stages(
+            policies=policies,
             cache=cache,
-            routers={"fixed": Fixed()},
+            routers=routers,
             providers=providers,
             store=store,
             prices=Prices(settings.targets),
             clock=kit.clock,
             aside=aside,
+            flights=Flights(),
+            asking={name: router for name, router in routers.items() if isinstance(router, Asking)},
+            labels=labels,
         )
+        kit.desk.open(partial(embed, stages=made))
+        yield made
     finally:
         await aside.aclose()
+        await cache.aclose()  # before those that it may ask
+        await labels.aclose()
         for provider in providers.values():
             await provider.aclose()
-        await cache.aclose()
 
 
 @asynccontextmanager
@@ -108,7 +126,7 @@ async def house(
     store = store or Memory()
     settings = config(targets, more)
     with TemporaryDirectory() as folder:
-        made = kit(Path(folder))
+        made = kit(Path(folder), embedder=settings.embedder)
         ring = KeyRing(keys or Path(folder) / FILE)
         sock = bind("127.0.0.1", 0, has_keys=ring.any)
         async with stages(settings, made, store) as built:

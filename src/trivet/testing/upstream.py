@@ -53,6 +53,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Called after the content; the arguments come in two deltas."""
     model: str | None = None
     """The model it says it is; as asked for where None."""
+    width: int = documents.WIDTH
+    """Of a vector, where embeddings are asked for."""
     usage: Usage | EllipsisType | None = ...
     """What it reports: `...`: 9 tokens in and one out for each piece; None: never reports any."""
     finish: str = "stop"
@@ -297,8 +299,8 @@ _Step = bytes | float | _Cut
 
 
 _OLDER = "/v1/completions"
-_LISTS = {"/v1/embeddings": embeddings, "/v1/moderations": moderations}
-_ANSWERED = {"/v1/chat/completions", _OLDER, *_LISTS}
+_EMBEDDINGS, _MODERATIONS = "/v1/embeddings", "/v1/moderations"
+_ANSWERED = {"/v1/chat/completions", _OLDER, _EMBEDDINGS, _MODERATIONS}
 
 
 def _answer(asked: Asked, upstream: Upstream) -> Iterator[_Step]:
@@ -386,8 +388,10 @@ def _unstreamed(answer: Answer, body: dict[str, Any], number: int, *, path: str)
         document["usage"] = _usage(answer)
     if path == _OLDER:
         document = documents.older(document)
-    elif path in _LISTS:
-        document = _LISTS[path](body)
+    elif path == _EMBEDDINGS:
+        document = embeddings(body, width=answer.width)
+    elif path == _MODERATIONS:
+        document = moderations(body)
     raw = _json(document) if answer.events is None else b"".join(answer.events)
     whole = _whole(200, answer.headers, raw)
     if answer.cut_after is None:

@@ -39,7 +39,7 @@ class Anthropic:
         """Rewrite the request."""
         return for_anthropic(request, model=model)
 
-    def reading(self, request: Request) -> Answering:
+    def reading(self, request: Request, *, model: str) -> Answering:
         """Begin to read; an answer was created when it was asked for, as Anthropic does not say."""
         return Answering(created=request.at_ns // 1_000_000_000)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from trivet.config import TargetSettings, TimeoutSettings
-from trivet.errors import ConfigError, NotReadyError, UpstreamError
+from trivet.errors import ConfigError, NotReadyError, UnsupportedError, UpstreamError
 from trivet.seams import Connections, Kit, Provider
 from trivet.types import Chunk, Request
 from trivet.upstream import openai
@@ -77,6 +77,11 @@ class Embedded:
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Ask the child."""
+        if request.kind not in self.kinds:
+            words = f"Target {self._target.name!r} writes text and makes no {request.kind}."
+            if request.kind == "embeddings":
+                words += ' Ask a target with provider = "embedder".'
+            raise UnsupportedError(words, param="model")
         async with self._room:
             inner = await self._answering()
             async with aclosing(inner.stream(request)) as chunks:

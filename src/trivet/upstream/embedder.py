@@ -45,8 +45,16 @@ class Embedding:
     def __init__(self, target: TargetSettings, kit: Kit) -> None:
         self._name = target.name
         self._embedder = kit.embedder(target.model)
-        self.context_tokens = self._embedder.max_tokens
-        self.width = self._embedder.width
+
+    @property
+    def context_tokens(self) -> int | None:
+        """Tokens of the longest text; None: not known before it is loaded."""
+        return self._embedder.max_tokens or None
+
+    @property
+    def width(self) -> int | None:
+        """Numbers of a vector; None as above."""
+        return self._embedder.width or None
 
     async def start(self) -> None:
         """Load the model in the background."""
@@ -109,7 +117,7 @@ class Embedding:
             raise self._bad(f"`input` has {len(texts)} texts; {MAX_TEXTS} are the most in one request", "input")
         if sum(map(len, strings)) > MAX_CHARACTERS:
             raise self._bad(f"`input` has over {MAX_CHARACTERS} characters. Send it in several requests", "input")
-        least, most = self._embedder.min_width, self.width
+        least, most = self._embedder.min_width, self._embedder.width
         if asked.dimensions is not None and not least <= asked.dimensions <= most:
             can = f"{most} dimensions" if least == most else f"{least} to {most} dimensions"
             raise UnsupportedError(

@@ -1,4 +1,4 @@
-"""Google's Gemini in its own language: `generateContent` and `streamGenerateContent`, asked by chat completions.
+"""Google's Gemini in its own language: `generateContent`, `streamGenerateContent` and `batchEmbedContents`.
 
 Not here: the exchange itself (`upstream/remote.py`), the meaning of bytes (`wire/gemini_*.py`).
 Invariants: the key goes in a header and never in an address, where logs would have it; a model's name cannot leave its
@@ -13,7 +13,8 @@ from trivet.config import TargetSettings, secret
 from trivet.errors import ConfigError, UpstreamError
 from trivet.seams import Kit
 from trivet.types import Kind, Request
-from trivet.upstream.remote import Remote
+from trivet.upstream.remote import Reading, Remote
+from trivet.wire import gemini_embeddings
 from trivet.wire.gemini_answer import Answer
 from trivet.wire.gemini_error import read_refusal
 from trivet.wire.gemini_request import for_gemini
@@ -28,27 +29,37 @@ _COLLECTIONS = ("models", "tunedModels")
 class Gemini:
     """The dialect."""
 
-    kinds: frozenset[Kind] = frozenset({"chat"})
+    kinds: frozenset[Kind] = frozenset({"chat", "embeddings"})
 
     def path(self, request: Request, *, model: str) -> bytes:
         """Say where a model is asked: by its bare name, or as `models/NAME` or `tunedModels/NAME`."""
-        collection, _, name = model.partition("/")
-        if collection not in _COLLECTIONS or not name:
-            collection, name = "models", model
+        collection, name = _resource(model)
         verb = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
+        if request.kind == "embeddings":
+            verb = "batchEmbedContents"
         return f"/{collection}/{quote(name, safe='')}:{verb}".encode()
 
     def body(self, request: Request, *, model: str) -> bytes:
         """Write the request in Gemini's words."""
+        if request.kind == "embeddings":
+            return gemini_embeddings.for_gemini(request, resource="/".join(_resource(model)))
         return for_gemini(request, model=model)
 
-    def reading(self, request: Request) -> Answer:
+    def reading(self, request: Request, *, model: str) -> Reading:
         """Begin to read."""
+        if request.kind == "embeddings":
+            return gemini_embeddings.Embeddings(request, model=_resource(model)[1])
         return Answer(request)
 
     def refusal(self, body: bytes) -> UpstreamError | None:
         """Read an error of Google's."""
         return read_refusal(body)
+
+
+def _resource(model: str) -> tuple[str, str]:
+    """Say in which collection a model is, and its name there."""
+    collection, _, name = model.partition("/")
+    return (collection, name) if collection in _COLLECTIONS and name else ("models", model)
 
 
 def build(target: TargetSettings, kit: Kit) -> Remote:

@@ -48,7 +48,7 @@ class OpenAI:
         """Write the request as it came, but for the model's name, and with usage asked for."""
         return for_target(request, model=model)
 
-    def reading(self, request: Request) -> "Documents":
+    def reading(self, request: Request, *, model: str) -> "Documents":
         """Begin to read."""
         return Documents(request.kind)
 

@@ -80,8 +80,8 @@ class Dialect(Protocol):
         """Write the request. Raises UnsupportedError: this sort of target cannot be asked that."""
         ...
 
-    def reading(self, request: Request) -> Reading:
-        """Begin to read an answer."""
+    def reading(self, request: Request, *, model: str) -> Reading:
+        """Begin to read an answer to a request that was sent for `model`."""
         ...
 
     def refusal(self, body: bytes) -> UpstreamError | None:
@@ -157,7 +157,7 @@ class Remote:
             try:
                 if reply.status != 200:
                     raise await self._refusal(reply)
-                reading = self._dialect.reading(request)
+                reading = self._dialect.reading(request, model=model)
                 opened = Opened(reply.connect_ns, self._passed_on(reply))
                 if not request.stream:
                     yield _opened(reading.answer(self._clean(await reply.read_all(MAX_ANSWER_BYTES))), opened)

@@ -153,15 +153,21 @@ class _Thought(Struct, gc=False):
     thinking_tokens: int = 0
 
 
+class _Written(Struct, gc=False):
+    ephemeral_1h_input_tokens: int | None = None
+
+
 class _Spent(Struct, gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
+    cache_creation: _Written | None = None
     output_tokens_details: _Thought | None = None
 
 
-_COUNTED = frozenset(_Spent.__struct_fields__)
+_COUNTED = frozenset(_Spent.__struct_fields__) - {"cache_creation"}
+"""What OpenAI has words for."""
 
 
 def usage_of(spent: Mapping[str, Any]) -> tuple[Usage | None, Json | None]:
@@ -183,6 +189,8 @@ def usage_of(spent: Mapping[str, Any]) -> tuple[Usage | None, Json | None]:
         "total_tokens": into + counted.output_tokens,
         "prompt_tokens_details": {"cached_tokens": read, "cache_write_tokens": written},
     }
+    if counted.cache_creation is not None and counted.cache_creation.ephemeral_1h_input_tokens:  # they cost more
+        told["prompt_tokens_details"]["cache_write_1h_tokens"] = counted.cache_creation.ephemeral_1h_input_tokens
     if counted.output_tokens_details is not None:
         told["completion_tokens_details"] = {"reasoning_tokens": counted.output_tokens_details.thinking_tokens}
     rest = {name: value for name, value in spent.items() if name not in _COUNTED and value is not None}

@@ -21,6 +21,8 @@ _encode = msgspec.json.Encoder().encode
 class _Details(Struct, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    """Of those before: ours, for what Anthropic tells (`anthropic_answer.py`)."""
     audio_tokens: int | None = None
     reasoning_tokens: int | None = None
 
@@ -69,6 +71,7 @@ def read_usage(raw: bytes | Raw) -> Usage | None:
         output_tokens=wire.completion_tokens or 0,
         cached_tokens=into.cached_tokens or 0,
         cache_write_tokens=into.cache_write_tokens or 0,
+        cache_write_1h_tokens=into.cache_write_1h_tokens or 0,
         reasoning_tokens=out.reasoning_tokens or 0,
         input_audio_tokens=into.audio_tokens or 0,
         output_audio_tokens=out.audio_tokens or 0,
@@ -80,7 +83,7 @@ def _possible(usage: Usage) -> bool:
     into, out = usage.input_tokens, usage.output_tokens
     return (
         0 <= usage.cached_tokens <= into <= _MOST_TOKENS
-        and 0 <= usage.cache_write_tokens <= into
+        and 0 <= usage.cache_write_1h_tokens <= usage.cache_write_tokens <= into
         and 0 <= usage.input_audio_tokens <= into
         and 0 <= usage.reasoning_tokens <= out <= _MOST_TOKENS
         and 0 <= usage.output_audio_tokens <= out

@@ -205,7 +205,7 @@ def _pass_through(body: Json, members: Mapping[str, Raw]) -> None:
     for name, value in members.items():
         if bytes(value) == b"null":
             continue
-        theirs = _camel(name)
+        theirs = camel(name)
         if theirs == "extraBody":  # as clients of Google's OpenAI-compatible endpoint write it
             _pass_through(body, _read_members(_read_members(value).get("google", Raw(b"{}"))))
         elif theirs in _GENERATION:
@@ -222,14 +222,14 @@ def _merge(into: Json, name: str, value: Raw, *, at: str) -> None:
     if name in _GROWS:
         inner = into.setdefault(name, {})
         for member, given in _read_members(value).items():
-            _merge(inner, _camel(member), given, at=f"{at}.{member}")
+            _merge(inner, camel(member), given, at=f"{at}.{member}")
     elif name in into:
         raise unsupported(f"`{at}` says again what another member of the request says. Leave one out.", param=at)
     else:
         into[name] = value
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
     """Write a name as Gemini's JSON has it: `safety_settings` is `safetySettings`."""
     head, *rest = name.split("_")
     return head + "".join(word[:1].upper() + word[1:] for word in rest) if head else name

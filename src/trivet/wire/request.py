@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from trivet.errors import BadRequestError
-from trivet.types import CacheWord, Controls, Kind, Labels, Request
+from trivet.types import CacheWord, Controls, Kind, Labels, Permit, Request
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -93,6 +93,9 @@ _STAYS_HERE = frozenset(
 _STAYS_HERE_TOO = (b"x-trivet-", b"x-forwarded-", b"sec-", b"cf-", b"proxy-")
 
 
+_ANYTHING = Permit()
+
+
 def read_request(
     body: bytes,
     headers: Headers,
@@ -102,6 +105,7 @@ def read_request(
     key_id: str,
     at_ns: int,
     kind: Kind = "chat",
+    permit: Permit = _ANYTHING,
 ) -> Request:
     """Read a request from its body and headers.
 
@@ -136,6 +140,7 @@ def read_request(
         kind=kind,
         tenant=tenant,
         key_id=key_id,
+        permit=permit,
         model=read.model,
         fields=fields,
         stream=stream,
@@ -191,7 +196,7 @@ def _sort_headers(headers: Headers) -> tuple[tuple[tuple[bytes, bytes], ...], di
 
 
 _CACHE_WORDS: dict[str, CacheWord] = {"auto": "auto", "off": "off", "refresh": "refresh", "only": "only"}
-_NOT_YET = frozenset({"quality", "priority"})
+_NOT_YET = frozenset({"priority"})
 _MAX_WORD = 256
 
 
@@ -214,6 +219,7 @@ def _controls(words: dict[str, str]) -> tuple[Labels, Controls]:
         namespace=given.pop("namespace", ""),
         cache_tags=_tags(given.pop("cache-tags", "")),
         max_error=_max_error(given.pop("max-error", None)),
+        quality=_quality(given.pop("quality", None)),
         baseline=given.pop("baseline", ""),
         report=None if report is None else report == "on",
         deadline_ms=_deadline_ms(given.pop("deadline", None)),
@@ -249,6 +255,21 @@ def _max_error(word: str | None) -> float | None:
         raise BadRequestError(
             f"x-trivet-max-error is {word[:40]!r}; write the share of answers that may be wrong hits, such as 0.005.",
             param="x-trivet-max-error",
+        )
+    return share
+
+
+def _quality(word: str | None) -> float | None:
+    if word is None:
+        return None
+    try:
+        share = float(word)
+    except ValueError:
+        share = 0.0
+    if not 0.0 < share <= 1.0:
+        raise BadRequestError(
+            f"x-trivet-quality is {word[:40]!r}; write a share of the reference's quality, such as 0.99.",
+            param="x-trivet-quality",
         )
     return share
 

@@ -56,7 +56,7 @@ class Life:
 
     def loaded(self, rows: Iterable[Loaded]) -> None:
         self.pieces.append(self.turns)
-        for one, vector, in_graph in rows:
+        for one, vector, in_graph, _ in rows:
             self.in_graph += in_graph
             self.shelf.add(one, vector, in_graph=in_graph)
 
@@ -91,7 +91,7 @@ async def live(path: Path, count: int) -> None:
     before = -1
     while len(life.shelf) > before or life.file._queue.qsize():  # until nothing more comes
         before = len(life.shelf)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(1.0)  # a loaded machine takes its time for the first
     say(read=len(life.shelf), in_graph=life.in_graph, told=life.told)
     while True:
         there = len(life.shelf)

@@ -108,5 +108,5 @@ def test_it_goes_off_where_it_does_not_pay_and_comes_back_when_it_does(tmp_path:
     assert not any(left_out[-200:])
     assert sum(entry.cache == "semantic" for entry in second[-200:]) > 195
     assert day.figures["spaces_off"] == 0
-    # And what was kept while it was off was given its vector, one at each look that followed.
+    # And what was kept while it was off was given its vector.
     assert len(day.embedder.asked) - day.embedded[1] > 250

@@ -3,7 +3,7 @@
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trivet.cache.semantic.evidence import logistic, mode
@@ -13,6 +13,7 @@ VARIANCE = st.floats(1e-9, 1e4)
 
 
 @given(ODDS, VARIANCE, st.booleans())
+@example(2.875, 4965.0, False)
 def test_the_mode_is_where_prior_and_verdict_balance(odds: float, variance: float, yes: bool) -> None:  # noqa: FBT001
     at = mode(odds, variance, yes=yes)
     assert at - odds == pytest.approx(variance * (float(yes) - logistic(at)), abs=1e-5, rel=1e-5)

@@ -31,6 +31,7 @@ class Side:
         self.vectors: dict[int, Any] = {}
         self.graphs: list[Drawn] = []
         self.in_graph = 0
+        self.behind: set[int] = set()
         self.file = File(path, clock=SystemClock(), tell=self.told.append)
         self.file.open(embedder, self)
 
@@ -38,9 +39,10 @@ class Side:
         self.graphs.append(drawn)
 
     def loaded(self, rows: Iterable[Loaded]) -> None:
-        for one, vector, in_graph in rows:
+        for one, vector, in_graph, behind in rows:
             self.answers[one.number], self.vectors[one.number] = one, vector
             self.in_graph += in_graph
+            (self.behind.add if behind else self.behind.discard)(one.number)
 
     def gone(self, numbers: Iterable[int]) -> None:
         for number in numbers:
@@ -50,8 +52,9 @@ class Side:
         await asyncio.to_thread(self.file.close)
 
 
-async def until(seen: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+async def until(seen: Callable[[], object], *, within_s: float = 120.0) -> None:
+    """Wait until something is so; `within_s` only ends a test that would wait for ever."""
+    async with asyncio.timeout(within_s):
         while not seen():  # noqa: ASYNC110  # a thread of the file's does it
             await asyncio.sleep(EVERY_S / 5)
 
@@ -104,7 +107,7 @@ async def test_the_same_number_twice_is_there_once(tmp_path: Path) -> None:
         assert db.execute("SELECT COUNT(*) FROM answers").fetchone() == (1,)
 
 
-async def test_vectors_of_another_embedder_are_left_where_they_are(tmp_path: Path) -> None:
+async def test_of_another_embedder_answers_are_read_and_no_vectors_nor_what_was_learned(tmp_path: Path) -> None:
     old = Side(tmp_path / "c.sqlite3", embedder="e1")
     old.file.put(row(1))
     old.file.learn("p", "verified", lambda: b"of e1")
@@ -113,12 +116,53 @@ async def test_vectors_of_another_embedder_are_left_where_they_are(tmp_path: Pat
     new = Side(tmp_path / "c.sqlite3", embedder="e2")
     new.file.put(row(2))
     assert new.file.learned("p", "verified") is None
+    await until(lambda: 1 in new.answers)
+    assert (new.vectors[1], new.behind) == (None, {1})
     await new.close()
-    assert 1 not in new.answers
     back = Side(tmp_path / "c.sqlite3", embedder="e1")
-    await until(lambda: 1 in back.answers)
-    assert 2 not in back.answers
+    await until(lambda: 2 in back.answers)
+    assert (back.vectors[1] is None, back.vectors[2], back.behind) == (False, None, {2})
+    assert back.file.learned("p", "verified") == b"of e1"
     await back.close()
+
+
+async def test_a_vector_is_moved_into_the_place_of_another_embedders_and_others_hear_of_it(tmp_path: Path) -> None:
+    old = Side(tmp_path / "c.sqlite3", embedder="e1")
+    for number in (1, 2, 3):
+        old.file.put(row(number))
+    await old.close()
+    one, other = (Side(tmp_path / "c.sqlite3", embedder="e2") for _ in range(2))
+    await until(lambda: len(one.answers) == len(other.answers) == 3)
+    one.file.move(row(1))
+    one.file.move(Row.of(answer(2, expires_ns=LATE), None))  # it was tried, and has none
+    other.file.remove(3)
+    await until(lambda: other.behind == {3} and 3 not in one.answers)
+    one.file.move(row(3))  # too late
+    await one.close()
+    await other.close()
+    assert (other.vectors[1] is None, other.vectors[2]) == (False, None)
+    again = Side(tmp_path / "c.sqlite3", embedder="e2")
+    await until(lambda: len(again.answers) == 2)
+    assert (sorted(again.answers), again.behind) == ([1, 2], set())
+    await again.close()
+
+
+async def test_answers_are_there_before_the_embedder_is_known_and_then_their_vectors(tmp_path: Path) -> None:
+    old = Side(tmp_path / "c.sqlite3", embedder="e1")
+    old.file.put(row(1))
+    old.file.put(Row.of(answer(2, expires_ns=LATE), None, tried=False))
+    old.file.learn("p", "verified", lambda: b"of e1")
+    old.file.save()
+    await old.close()
+    side = Side(tmp_path / "c.sqlite3", embedder="")
+    await until(lambda: len(side.answers) == 2)
+    assert (side.vectors, side.behind, side.file.learned("p", "verified")) == ({1: None, 2: None}, {1, 2}, None)
+    side.file.put(Row.of(answer(3, expires_ns=LATE), None, tried=False))
+    side.file.know("e1")
+    await until(lambda: side.vectors[1] is not None)
+    await until(lambda: 3 in side.answers)
+    assert (side.behind, side.file.learned("p", "verified")) == ({2, 3}, b"of e1")
+    await side.close()
 
 
 async def test_what_is_late_goes_when_the_file_is_opened(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_its_file_is_for_its_owner_alone(file: Path) -> None:
 
 
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_one_bit_of_damage_anywhere_is_noticed(file: Path, at: float, bit: int) -> None:
     whole = bytearray(file.read_bytes())
     whole[int(at * len(whole))] ^= 1 << bit

@@ -108,7 +108,7 @@ class Whatever(RuleBasedStateMachine):
 
 
 TestWhatever = Whatever.TestCase
-TestWhatever.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestWhatever.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 def test_a_number_put_in_again_has_its_new_vector() -> None:

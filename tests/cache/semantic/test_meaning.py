@@ -7,7 +7,7 @@ import pytest
 
 from tests.cache.semantic.hashed import WIDTH, Hashed
 from trivet.cache.key import Question
-from trivet.cache.semantic.meaning import MAX_CHARACTERS, Troubles, vector_of
+from trivet.cache.semantic.meaning import MAX_CHARACTERS, Troubles, text_of, vector_of
 
 pytestmark = pytest.mark.anyio
 
@@ -54,3 +54,12 @@ async def test_what_an_embedder_does_wrong_is_counted_and_told_once_until_it_wor
         assert (await vector_of(Question(b"", "a", "b"), embedder, troubles)).vector is not None
         assert (troubles.counts[kind], len(told)) == (2 * count, count)
     assert math.prod(f"({kind})" in line for line in told)
+
+
+async def test_the_text_alone_has_the_vector_that_it_has_without_a_context() -> None:
+    asked = Question(b"", "a b", "c d")
+    both = await means("a b", "c d")
+    assert text_of(both, asked) == pytest.approx(await means("a b"), abs=1e-6)
+    assert text_of(both, asked).dtype == np.float32
+    alone = await means("a b")
+    assert text_of(alone, Question(b"", "a b")) is alone

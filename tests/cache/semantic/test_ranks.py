@@ -10,7 +10,7 @@ from trivet.cache.semantic.ranks import Ranks
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(0, 50)), max_size=300))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_it_is_a_queue_by_rank(steps: list[int | None]) -> None:
     queue, expected = Ranks(), list[float]()
     for number, rank in enumerate(steps):

@@ -22,7 +22,7 @@ def unit(seed: int, width: int = WIDTH) -> np.ndarray:
     k=st.integers(1, 10),
     asked=st.integers(100, 105),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_they_are_brute_force_over_what_is_in_them(steps: list[tuple[int, bool]], k: int, asked: int) -> None:
     rows, held = Rows(WIDTH), {}
     for number, put in steps:

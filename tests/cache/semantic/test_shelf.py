@@ -175,7 +175,7 @@ STEPS = st.lists(st.tuples(st.sampled_from("aaarux"), st.integers(0, 9), st.inte
 
 
 @given(STEPS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_bounds_and_accounts_hold_whatever_is_done(steps: list[tuple[str, int, int]]) -> None:
     kept, made = shelf(entries=5, size=20_000), 0
     for what, i, scope in steps:
@@ -202,3 +202,52 @@ def test_bounds_and_accounts_hold_whatever_is_done(steps: list[tuple[str, int, i
         assert one.number in near(kept, 0, scope=one.scope, k=50)
         kept.remove(one.number)
     assert kept.bytes == 0
+
+
+@pytest.mark.parametrize("whose", [{"asker": 1}, {"tenant": "flood"}])
+def test_whoever_fills_the_shelf_makes_room_before_others(whose: dict[str, Any]) -> None:
+    kept = shelf(entries=100)
+    for number in range(20):
+        kept.add(answer(number, asker=2), axis(number))
+    for number in range(100, 1100):
+        kept.add(answer(number, worth=Nanos(10**6), **whose), axis(number))
+    assert [number for number in range(20) if number in kept] == list(range(20))
+    assert len(kept) == 100
+
+
+def test_others_grow_until_nobody_has_more_than_a_share() -> None:
+    kept = shelf(entries=100)
+    for number in range(100):
+        kept.add(answer(number, asker=1), axis(number))
+    for number in range(100, 150):
+        kept.add(answer(number, asker=number), axis(number))
+    assert all(number in kept for number in range(100, 150))
+    assert sum(number < 100 for number in kept.numbers()) == 50
+
+
+def test_who_is_alone_has_all_of_it() -> None:
+    kept = shelf(entries=100)
+    for number in range(300):
+        kept.add(answer(number, asker=1), axis(number))
+    assert len(kept) == 100
+    assert 299 in kept
+
+
+def test_of_the_digest_every_byte_counts() -> None:
+    kept = shelf()
+    one, other = bytes(32), bytes(31) + b"\x01"
+    kept.add(answer(1, digest=one), axis(1))
+    kept.add(answer(2, digest=other), axis(1))
+    found = [kept.by_digest(digest, now_ns=1) for digest in (one, other, one[:31])]
+    assert [None if a is None else a.number for a in found] == [1, 2, None]
+
+
+def test_who_asked_and_where_it_leads_stay_with_an_answer() -> None:
+    kept = shelf()
+    kept.add(answer(1, asker=2**63 - 1, leads=("a.com", "b.com"), may_call=("a",)), axis(1))
+    found = kept.by_number(1)
+    assert found is not None
+    del found
+    found = kept.by_number(1)
+    assert found is not None
+    assert (found.asker, found.leads, found.may_call) == (2**63 - 1, ("a.com", "b.com"), ("a",))

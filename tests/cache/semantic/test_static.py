@@ -39,3 +39,13 @@ def test_a_threshold_that_is_no_cosine_is_refused() -> None:
 def test_whoever_asks_for_a_promise_gets_none_of_what_promises_nothing(asked: float) -> None:
     verdict = Static(0.9).decide(look(0.95)._replace(max_error=asked))
     assert (verdict.serve, verdict.why) == (False, "no promise")
+
+
+def test_what_is_barred_is_not_served_and_another_that_is_near_enough_is() -> None:
+    static, near = Static(0.9), list(look(0.99, 0.95, 0.8).near)
+    near[0] = near[0]._replace(barred="hub")
+    verdict = static.decide(Look("asked", near))
+    assert (verdict.serve, verdict.chosen) == (True, 1)
+    near[1] = near[1]._replace(barred="instructions")
+    verdict = static.decide(Look("asked", near))
+    assert (verdict.serve, verdict.chosen, verdict.why) == (False, 0, "hub")

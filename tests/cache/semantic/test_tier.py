@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from tests.cache.semantic.hashed import Hashed
 from trivet.cache.exact import Exact
-from trivet.cache.semantic.file import File
+from trivet.cache.semantic.file import File, Loaded
 from trivet.cache.semantic.look import Kept, Look, Verdict
 from trivet.cache.semantic.priors import prior
 from trivet.cache.semantic.shelf import Answer, Shelf
@@ -488,3 +488,19 @@ async def test_what_an_answer_saves_is_what_the_baseline_costs(cell: Cell) -> No
     entry = replace(entry, outcome=replace(entry.outcome, cost_nanos=Nanos(5000)))
     await cell.cache.keep(request, LIKE, entry, said("everest"), ticket=(await cell.cache.find(request, LIKE)).ticket)
     assert [a.worth for a in cell.kept()] == [5000]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_of_two_that_processes_kept_of_one_request_all_keep_the_same(first: int) -> None:
+    cells = Cell(), Cell()
+    for cell, number in zip(cells, (first, 1 - first), strict=True):
+        await cell.asked("where is the station", says="over there")
+        (own,) = cell.kept()
+        cell.cache.gone([own.number])
+        cell.cache.loaded([Loaded(replace(own, number=number), None)])
+    one, two = (cell.kept()[0] for cell in cells)
+    for cell, heard in zip(cells, (two, one), strict=True):
+        cell.cache.loaded([Loaded(heard, None)])
+    assert [[answer.number for answer in cell.kept()] for cell in cells] == [[1], [1]]
+    for cell in cells:
+        await cell.cache.aclose()

@@ -227,3 +227,17 @@ def test_a_decision_is_measured_and_the_bar_is_told() -> None:
 def test_what_a_decider_may_keep_with_a_question_stays_with_it() -> None:
     kept = Kept(text="a", group=0)
     assert (kept.right, kept.wrong, kept.residual, kept.seen, kept.context) == (0, 0, 0.0, (), "")
+
+
+def test_what_looks_planted_is_barred_in_a_trial_too() -> None:
+    questions = [Labelled("say no. what is the fee for it?", "no"), Labelled("what is the fee for it?", "fee")]
+    free = replay(
+        questions, Foreseen(unit(0.0, 0.1)), Static(0.9), rows=places(questions), random=random.Random(0),
+        clock=SystemClock(), bars=lambda asked, kept: "",
+    )  # fmt: skip
+    barred = replay(
+        questions, Foreseen(unit(0.0, 0.1)), Static(0.9), rows=places(questions), random=random.Random(0),
+        clock=SystemClock(),
+    )  # fmt: skip
+    assert [step.wrong for step in free.steps] == [False, True]
+    assert [step.hit for step in barred.steps] == [False, False]

@@ -106,3 +106,13 @@ def test_a_request_may_ask_for_less_wrong_hits_and_not_for_more() -> None:
         for asked in (None, 0.9, 0.2, 0.05, 0.0)
     }
     assert served[None] == served[0.9] == served[0.2] > served[0.05] > served[0.0] == 0
+
+
+def test_what_is_barred_is_explored_and_never_served() -> None:
+    vcache, kept = VCache(0.5, random.Random(0)), Kept(text="kept", group=0, seen=((0.9, True),) * 40)
+    assert any(vcache.decide(look(0.99, kept)).serve for _ in range(50))
+    barred = Look("asked", [Near(kept, 0.99, barred="hub")])
+    verdicts = [vcache.decide(barred) for _ in range(50)]
+    assert {(v.serve, v.chosen, v.why) for v in verdicts} == {(False, 0, "hub")}
+    vcache.learn(barred, verdicts[0], same=False, audited=False)
+    assert kept.seen[-1] == (0.99, False)

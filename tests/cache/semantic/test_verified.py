@@ -43,6 +43,15 @@ def test_a_guard_is_above_everything_else() -> None:
     assert verdict.p_correct is None
 
 
+def test_what_is_barred_is_never_served_and_another_behind_it_may_be_meant() -> None:
+    verified = warm(made(), 4000)
+    near = [*look(POLICY, *[("what is your return policy?", 0.999, 1)] * 7).near]
+    barred = [one._replace(barred="leads elsewhere") for one in near]
+    verdict = verified.decide(Look(POLICY, barred))
+    assert (verdict.serve, verdict.why, verdict.p_correct) == (False, "leads elsewhere", None)
+    assert verified.decide(Look(POLICY, [*barred, near[0]])).chosen == 7
+
+
 def test_behind_a_guarded_neighbour_another_may_be_meant() -> None:
     near = [("convert 5 miles to km", 0.97, 1), ("how many km are 50 miles", 0.9, 2)]
     assert warm(made()).decide(look("convert 50 miles to km", *near)).chosen == 1

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trivet.cache.semantic.words import guard, read, stem
+from trivet.cache.semantic.words import guard, read, stem, weighed
 
 FORBIDDEN = [
     ("number differs", "what is 17 * 23?", "what is 17 * 24?"),
@@ -80,3 +80,11 @@ def test_endings_are_cut_off_and_short_words_are_left_alone() -> None:
     assert stem("withdrawal") == stem("withdrawing") == stem("withdraws") == "withdraw"
     assert stem("is") == "is"
     assert stem("bus") == "bus"
+
+
+def test_the_words_alone_are_those_of_the_whole_reading() -> None:
+    text = "Where can\u2019t I withdraw 20 EUR from, where?"
+    words, stems = weighed(text)
+    assert (words, stems) == (read(text).words, read(text).stems)
+    assert stems["withdraw"] == 1.0
+    assert stems["from"] == 0.1

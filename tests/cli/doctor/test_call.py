@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.conftest import Upstream as Answering
 from tests.upstream.engine_room import smollm
 from trivet.cli.doctor.call import call_checks
 from trivet.cli.doctor.check import Check
@@ -32,6 +33,16 @@ async def test_a_target_that_answers_is_told_with_its_model_its_time_and_its_pri
     assert (check.state, request.body["max_tokens"]) == ("ok", 1)
     assert check.words.startswith("m-1 answered 200 in ")
     assert check.words.endswith(" ms, $0.000011"), "9 tokens in, 1 out"
+
+
+@pytest.mark.anyio
+async def test_a_model_that_is_called_an_embedding_is_asked_for_a_vector(home: Path) -> None:
+    async with Upstream() as upstream:
+        check = await asked(
+            upstream.base_url, 'model = "text-embedding-3-small"\nprice = { input = "$1", output = "$0" }'
+        )
+        (request,) = upstream.requests
+    assert (check.state, request.path) == ("ok", "/v1/embeddings")
 
 
 @pytest.mark.anyio
@@ -105,6 +116,15 @@ async def test_an_embedder_is_asked_for_a_vector_once_its_file_is_here(home: Pat
         parse('[targets.e]\nprovider = "embedder"\nmodel = "minilm"\n', source="t"), os.environ
     )
     assert check.words.startswith("not asked: its file is not here yet")
+
+
+@pytest.mark.anyio
+async def test_the_target_that_makes_vectors_is_asked_for_one(home: Path, upstream: Answering) -> None:
+    target = f'[targets.v]\nprovider = "openai"\nmodel = "v-1"\nbase_url = "{upstream.url}"\n'
+    text = f'{target}[embedder]\nkind = "target"\ntarget = "v"\n'
+    (check,) = await call_checks(parse(text, source="t"), os.environ)
+    assert (check.state, check.words.partition(" in ")[0]) == ("ok", "v-1 answered 200")
+    assert [path for path, _ in upstream.seen] == ["/v1/embeddings"]
 
 
 @pytest.mark.slow

@@ -52,6 +52,11 @@ def test_an_embedder_says_what_it_needs(home: Path) -> None:
     assert checks["embedder minilm"].words.startswith("onnxruntime 1.")
     assert checks["model all-minilm-l6-v2-int8"].words == "not here yet: 23 MB to fetch at the first start"
     assert "engine" not in checks
+    there = parse(
+        '[targets.v]\nprovider = "openai"\nmodel = "v"\n[embedder]\nkind = "target"\ntarget = "v"\n', source="t"
+    )
+    checks = {check.what: check for check in engine_checks(there, os.environ)}
+    assert checks["embedder target"].words.startswith("asks v,")
     builtin = parse('[targets.a]\nprovider = "embedder"\nmodel = "builtin"\n', source="t")
     assert [check.words for check in engine_checks(builtin, os.environ)] == ["needs nothing"]
 

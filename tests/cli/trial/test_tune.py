@@ -47,15 +47,25 @@ def test_with_too_few_labels_it_says_so_and_how_many_it_takes(home: Path, tmp_pa
 
 def test_nothing_is_recommended_that_could_be_above_what_may_be() -> None:
     points = [
-        {"decider": "static", "hit_rate": 0.9, "error_high": 0.03},
-        {"decider": "verified", "hit_rate": 0.5, "error_high": 0.009},
-        {"decider": "verified", "hit_rate": 0.6, "error_high": 0.01},
+        {"decider": "static", "setting": 0.9, "hit_rate": 0.9, "error_high": 0.03},
+        {"decider": "verified", "setting": 0.005, "hit_rate": 0.5, "error_high": 0.009},
+        {"decider": "verified", "setting": 0.01, "hit_rate": 0.6, "error_high": 0.01},
     ]
     best = recommended(points, 0.01)
     assert best is not None
     assert best["hit_rate"] == 0.6
     assert recommended(points, 0.001) is None
     assert "0.90%" in why_none(1_000_000, points, 0.001)
+
+
+def test_a_promise_looser_than_was_asked_for_is_not_recommended_however_well_it_went() -> None:
+    points = [
+        {"decider": "verified", "setting": 0.01, "hit_rate": 0.6, "error_high": 0.004},
+        {"decider": "verified", "setting": 0.05, "hit_rate": 0.7, "error_high": 0.004},
+    ]
+    best = recommended(points, 0.01)
+    assert best is not None
+    assert best["setting"] == 0.01
 
 
 def test_a_picture_that_cannot_be_written_is_said(home: Path, tmp_path: Path) -> None:

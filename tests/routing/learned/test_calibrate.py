@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trivet.routing.learned.calibrate import CLEARLY, logistic, pair_rule
+from trivet.routing.learned.calibrate import CLEARLY, View, logistic, pair_rule, sense
 
 
 def test_chances_come_true() -> None:
@@ -30,38 +30,67 @@ def test_sums_that_say_the_opposite_are_not_believed() -> None:
     assert curve.at(sums)[0] == pytest.approx(0.5, abs=0.01)
 
 
-def pair(*, gain_tells: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Make scores of a pair, and predictions of which the gain or the small model's alone tells something."""
+def test_the_ease_counts_where_it_tells_what_the_sum_does_not() -> None:
     random = np.random.default_rng(0)
-    topic, noise = random.normal(0, 0.1, 3000), random.normal(0, 0.3, 3000)
-    small = (random.random(3000) < 0.6 + 2 * topic).astype(float)
-    large = np.full(3000, 0.9)
-    seen = np.stack([topic + noise, noise], 1) if gain_tells else np.stack([topic, noise], 1)
-    return np.stack([small, large], 1), seen
+    sums, ease = random.normal(0.6, 0.1, 5000), random.normal(0, 0.3, 5000)
+    p = 1 / (1 + np.exp(-(-2 + 4 * sums + 3 * ease)))
+    made = sense(sums, ease, (random.random(5000) < p).astype(float), np.ones(5000))
+    assert np.abs(made.at(sums, ease) - p).max() < 0.06
+    opposite = sense(-sums, np.zeros(5000), (random.random(5000) < p).astype(float), np.ones(5000))
+    assert (opposite.b, opposite.ease) == (0, 0)
 
 
-def test_a_pair_is_ordered_by_the_gain_unless_the_small_model_alone_is_clearly_better() -> None:
-    for gain_tells, mix in ((True, 1.0), (False, 0.0)):
-        scores, seen = pair(gain_tells=gain_tells)
-        rule = pair_rule(scores, seen, np.full_like(seen, np.nan))
-        assert rule.mix == mix
-        assert rule.apgr_seen is not None
-        assert rule.apgr_seen > 0.6
-        assert rule.apgr_unseen is None
-        assert 0 < CLEARLY < 0.05
-        expected = rule.a + rule.b * rule.order(seen[:, 0], seen[:, 1])
-        assert expected.mean() == pytest.approx((scores[:, 0] - scores[:, 1]).mean(), abs=1e-6)
+def pair(*, eased: bool) -> View:
+    """Make scores of a pair, and sums and ease of which the first or the second tell something."""
+    random = np.random.default_rng(0)
+    topic, noise = random.normal(0, 0.2, 3000), random.normal(0, 0.2, (3000, 2))
+    scores = np.stack([random.random(3000) < 0.6 + 1.5 * topic, random.random(3000) < 0.9], 1).astype(float)
+    sums = 0.6 + noise if eased else np.stack([0.6 + 1.5 * topic, np.full(3000, 0.9)], 1)
+    return View(sums, topic if eased else noise[:, 0], scores)
+
+
+def rows(view: View, n: int) -> View:
+    return View(*(part[:n] for part in view))
+
+
+@pytest.mark.parametrize("eased", [False, True])
+def test_a_pair_is_ordered_without_the_ease_unless_that_is_clearly_better(*, eased: bool) -> None:
+    view = pair(eased=eased)
+    rule = pair_rule(view, rows(view, 0))
+    assert rule.eased is eased
+    assert rule.apgr_seen is not None
+    assert rule.apgr_seen > 0.6
+    assert rule.apgr_unseen is None
+    assert 0 < CLEARLY < 0.05
+    expected = rule.a + rule.b * rule.order(view.sums, view.ease)
+    assert expected.mean() == pytest.approx((view.scores[:, 0] - view.scores[:, 1]).mean(), abs=1e-6)
+
+
+def test_a_prompt_that_both_models_are_sure_of_is_no_gain_however_far_their_sums_are_apart() -> None:
+    """Sums have no end, chances have: what is won where both are right is nothing."""
+    random = np.random.default_rng(1)
+    ease = random.uniform(-0.5, 2.5, 4000)
+    sums = np.stack([ease, 0.3 + 1.3 * ease], 1)
+    chances = 1 / (1 + np.exp(-(4 * sums - 2)))
+    scores = (random.random((4000, 2)) < chances).astype(float)
+    view = View(sums, np.zeros(4000), scores)
+    rule = pair_rule(view, view)
+    sure, unsure = rule.order(np.array([[2.5, 3.55], [0.3, 0.69]]), np.zeros(2))
+    assert sure > unsure + 0.15
 
 
 def test_an_order_that_told_nothing_is_kept_and_said_to_tell_nothing() -> None:
     random = np.random.default_rng(0)
-    scores, seen = (random.random((500, 2)) < 0.5).astype(float), random.random((500, 2))
-    rule = pair_rule(scores, seen, seen)
-    assert 0 < rule.b < 0.2
+    scores, sums = (random.random((500, 2)) < 0.5).astype(float), random.random((500, 2))
+    view = View(sums, random.random(500), scores)
+    rule = pair_rule(view, view)
+    apart = rule.b * np.ptp(rule.order(view.sums, view.ease))
+    assert 0 < apart < 0.2
     assert rule.prompts == 500
 
 
 def test_a_pair_that_no_prompt_has_in_common_has_a_rule_that_says_so() -> None:
-    none = np.zeros((0, 2))
-    rule = pair_rule(none, none, none)
+    none = View(np.zeros((0, 2)), np.zeros(0), np.zeros((0, 2)))
+    rule = pair_rule(none, none)
     assert (rule.prompts, rule.apgr_seen, rule.apgr_unseen) == (0, None, None)
+    assert rule.order(np.array([[0.9, 0.5], [0.5, 0.9]]), np.zeros(2))[0] > 0

@@ -127,7 +127,7 @@ def test_a_row_that_says_the_same_again_counts_once(tmp_path: Path) -> None:
         ("a.jsonl", b'{"prompt": "x"}', r"no column `pid`"),
         ("a.csv", b"pid,prompt\na\n", r"row 2: it has not as many fields"),
         ("a.csv", b"pid,prompt\na,\xff\n", r"no CSV in UTF-8"),
-        ("a.txt", b"x", r"its name says not what it is"),
+        ("a.txt", b"x", r"its name does not say what it is"),
         ("a.jsonl.gz", b"\x1f\x8bnothing", r"cannot be read"),
     ],
 )  # fmt: skip
@@ -138,7 +138,10 @@ def test_a_file_of_prompts_that_cannot_be_used_is_named(tmp_path: Path, name: st
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    for name in ("gone", "gone.jsonl", "gone.parquet"):
+        with pytest.raises(ConfigError, match=rf"There is no .*{name}\.$"):
+            read_outcomes(tmp_path / name)
     with pytest.raises(ConfigError, match=r"has no outcomes file. Write one of outcomes.parquet"):
         read_outcomes(tmp_path)
-    with pytest.raises(ConfigError, match=r"cannot be read"):
+    with pytest.raises(ConfigError, match=r"There is no .*none\.jsonl"):
         read_prompts(tmp_path / "none.jsonl")

@@ -75,3 +75,11 @@ def test_the_numbers_do_not_depend_on_the_hashing_of_the_process() -> None:
 def test_a_space_of_words_that_are_there_twice_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"each there once"):
         Space([b"a", b"a"], frequent=1)
+
+
+def test_of_a_long_text_both_ends_are_read_and_nothing_between() -> None:
+    found = words("first " * 64 + "middle " * 500 + "last " * 20)
+    assert b"middle" not in found
+    assert found.count(b"first") == 64
+    assert found.count(b"last") == 12
+    assert words("a " * 10) == [b"a"] * 10

@@ -73,3 +73,28 @@ def test_prompts_without_domains_are_put_with_their_like() -> None:
     assert len(set(found)) == 4
     assert len(set(found[:50])) == 1
     assert set(regions(np.ones((5, 3), np.float32), [""] * 5)) == {0}
+
+
+def test_ease_is_on_one_scale_whichever_models_answered_a_prompt() -> None:
+    """The first half was answered by two weak models, the second by two strong ones, and one answered all."""
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((600, 8)).astype(np.float32)
+    easy = 0.1 * rows[:, 0]
+    levels = np.array([0.2, 0.25, 0.5, 0.75, 0.8])
+    scores = easy[:, None] + levels + 0.02 * random.standard_normal((600, 5))
+    scores[300:, :2] = scores[:300, 3:] = np.nan
+    fitted = fit(rows, scores, regions=np.arange(600) % 4)
+    for view in (fitted.ease_seen, fitted.ease_unseen):
+        assert np.corrcoef(view, easy)[0, 1] > 0.95
+        assert abs(view[:300].mean() - view[300:].mean()) < 0.03
+    np.testing.assert_allclose(rows @ fitted.ease[:-1] + fitted.ease[-1], fitted.ease_seen, atol=0.03)
+
+
+def test_the_ease_of_a_prompt_was_not_learned_from_it() -> None:
+    rows = np.random.default_rng(0).standard_normal((600, 100)).astype(np.float32)
+    scores = np.random.default_rng(1).random((600, 2))
+    fitted = fit(rows, scores, regions=np.zeros(600, np.int64))
+    easy = scores.mean(1)
+    assert np.corrcoef(rows @ fitted.ease[:-1], easy)[0, 1] > 0.3
+    assert abs(np.corrcoef(fitted.ease_seen, easy)[0, 1]) < 0.15
+    assert np.isnan(fitted.ease_unseen).all()

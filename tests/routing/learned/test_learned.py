@@ -103,7 +103,11 @@ def test_a_file_that_lacks_a_part_or_was_trained_for_others_features_is_refused(
     heads = sections["heads"]
     for wrong, words in (
         ({"heads": heads}, r"has not the parts of a router: 'evidence'"),
-        (sections | {"heads": file.Section({**heads.facts, "features": "words-9"}, heads.arrays)}, r"other features"),
+        (
+            sections | {"heads": file.Section({**heads.facts, "features": "words-9"}, heads.arrays)},
+            r"features of another kind \(words-9\)",
+        ),
+        ({"heads": file.Section({**heads.facts, "features": "words-1"}, {})}, r"another kind \(words-1\)"),
         (sections | {"heads": file.Section({**heads.facts, "models": ["a"]}, heads.arrays)}, r"does not fit together"),
         (sections | {"heads": file.Section({**heads.facts, "seed": "x"}, heads.arrays)}, r"has not the parts"),
         (
@@ -114,3 +118,30 @@ def test_a_file_that_lacks_a_part_or_was_trained_for_others_features_is_refused(
         file.write(path, wrong)
         with pytest.raises(ConfigError, match=words):
             learned.load(path)
+
+
+def test_a_pair_whose_order_sees_the_ease_is_compiled_into_the_same_numbers(tmp_path: Path) -> None:
+    """Two models with few labels, whose heads know little, beside twelve with many, which show what is easy."""
+    random = np.random.default_rng(0)
+    words = [f"word{i}" for i in range(40)]
+    ease = dict(zip(words, random.normal(0, 1.5, 40), strict=True))
+    lines = []
+    for i in range(900):
+        some = random.choice(words, 5)
+        models = {f"m{k}": 0.2 * k - 1 for k in range(12)} if i >= 60 else {"small": -1.0, "large": 1.5}
+        for name, level in models.items():
+            right = int(random.random() < 1 / (1 + np.exp(-level - 2 * sum(ease[w] for w in some))))
+            row = f'"pid": "{i}", "prompt": "{" ".join(some)}", "domain": "d{i % 12}"'
+            lines.append(f'{{{row}, "model": "{name}", "score": {right}}}')
+    (tmp_path / "o.jsonl").write_text("\n".join(lines))
+    router = learned.train(read_outcomes(tmp_path / "o.jsonl"), date=DATE)
+    assert router.rule("small", "large").eased
+    texts = [" ".join(random.choice(words, 5)) for _ in range(20)]
+    rows = router.space.dense(texts)
+    sums = rows @ router.weights + router.bias
+    at = [router.place(name) for name in ("small", "large")]
+    told = router.chances(["small", "large"], sums[:, at].astype(float), rows @ router.ease[:-1] + router.ease[-1])
+    pair = router.pair("small", "large")
+    for text, (small, large) in zip(texts, told, strict=True):
+        guess = pair.estimate(text)
+        assert (guess.gain, guess.p_large) == pytest.approx((small - large, large), abs=1e-4)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.routing.pool.world import world
-from trivet.routing.pool.plan import Ask, Evidence, Plan, Refused, plan
+from trivet.routing.pool.plan import TIMES, Ask, Evidence, Plan, Refused, forecast, plan
 
 OF = world(n=3000)
 NAMES = ("m3", "m7", "m11")
@@ -94,3 +94,23 @@ def test_latency_is_made_small_within_the_floor() -> None:
 def test_asks_that_mean_nothing_are_errors(ask: Ask, evidence: Evidence, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         plan(ask, evidence)
+
+
+def test_more_labels_are_foreseen_to_cost_no_more_and_about_what_they_turn_out_to_cost() -> None:
+    few = EVIDENCE._replace(
+        estimates=EVIDENCE.estimates[:300], costs=EVIDENCE.costs[:300], scores=EVIDENCE.scores[:300]
+    )
+    ask = Ask(quality=0.95, reference="m7")
+    found = planned(ask, few)
+    more = forecast(ask, few, found)
+    assert [m.labels for m in more] == [300 * times for times in TIMES]
+    costs = [found.point.cost_usd, *(m.point.cost_usd for m in more)]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < costs[0]
+    assert costs[-1] == pytest.approx(planned(ask).point.cost_usd, rel=0.25), "3,000 labels were to be had"
+
+
+def test_nothing_is_foreseen_without_labels_or_a_floor() -> None:
+    none = EVIDENCE._replace(scores=np.full((3000, 3), np.nan))
+    assert forecast(Ask(quality=0.95), none, planned(Ask(quality=0.95), none)) == ()
+    assert forecast(Ask(aim="quality"), EVIDENCE, planned(Ask(aim="quality"))) == ()

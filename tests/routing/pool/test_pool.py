@@ -85,6 +85,9 @@ def test_a_router_without_a_pool_or_with_half_a_one_is_refused(path: Path) -> No
         load({})
     with pytest.raises(ConfigError, match="no words"):
         load_space({})
+    words = sections["pool/words"]
+    with pytest.raises(ConfigError, match=r"features of another kind than this Trivet has \(words-2\). Train it again"):
+        load_space({"pool/words": Section({**words.facts, "features": "words-1"}, words.arrays)})
     half = sections["pool/0"]
     with pytest.raises(ConfigError, match="damaged"):
         load({"pool/0": Section(half.facts, {k: v for k, v in half.arrays.items() if k != "home"})})

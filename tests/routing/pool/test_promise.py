@@ -40,7 +40,7 @@ def test_more_labels_save_more() -> None:
     assert shares[0] < shares[1] < shares[2]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 200), st.floats(0.5, 0.97), st.floats(0.5, 0.95))
 def test_a_stricter_ask_never_goes_further(seed: int, n: int, quality: float, confidence: float) -> None:
     gains, small, large = population(seed, n)

@@ -3,7 +3,7 @@
 Not here: what is looked up (`shelf.py` has all of it in memory). One thread does all the work, in groups.
 Invariants: nothing here delays or fails a request; the event loop gets what is read in pieces, each when it has taken
 the one before; a file that cannot be read is set aside under another name and a new one begun; vectors of another
-embedder are not loaded; what another process kept or took off is heard of in `EVERY_S`.
+embedder are not loaded, but their answers are; what another process kept or took off is heard of in `EVERY_S`.
 """
 
 import asyncio
@@ -72,6 +72,8 @@ class Loaded(NamedTuple):
     vector: "NDArray[np.float32] | None"
     in_graph: bool = False
     """Whether the graph that was drawn for its scope has the vector already."""
+    behind: bool = False
+    """It has no vector of this embedder, and nobody has tried to make one."""
 
 
 class Hearer(Protocol):
@@ -97,12 +99,14 @@ class Row(NamedTuple):
     answer: bytes
     vector: bytes | None
     expires_ns: int
+    tried: bool = True
+    """Whether the embedder was asked for a vector: then it has none where there is none."""
 
     @classmethod
-    def of(cls, answer: Answer, vector: "NDArray[np.float32] | None") -> "Row":
+    def of(cls, answer: Answer, vector: "NDArray[np.float32] | None", *, tried: bool = True) -> "Row":
         """Make it now: the answer may change before it is written."""
         halves = None if vector is None else vector.astype("float16").tobytes()
-        return cls(answer.number, _encode(answer), halves, answer.expires_ns)
+        return cls(answer.number, _encode(answer), halves, answer.expires_ns, tried)
 
 
 class _Learned(NamedTuple):
@@ -120,11 +124,20 @@ class _Removed(NamedTuple):
     number: int
 
 
+class _Moved(NamedTuple):
+    row: Row
+
+
+class _Known(NamedTuple):
+    embedder: str
+
+
 class File:
     """One SQLite file, in WAL mode so that processes can share it."""
 
     def __init__(self, path: Path, *, clock: Clock, tell: Callable[[str], None]) -> None:
-        self._path, self._clock, self._tell = path, clock, tell
+        self.path = self._path = path
+        self._clock, self._tell = clock, tell
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._states: dict[tuple[str, str], bytes] = {}
         self._unsaved: dict[tuple[str, str], Callable[[], bytes]] = {}
@@ -143,16 +156,29 @@ class File:
         """Why the disk does not take anything at the moment; "" when it does."""
 
     def open(self, embedder: str, hearer: Hearer) -> None:
-        """Read what is there, in the background; who hears of it is called in this event loop."""
+        """Read what is there, in the background; who hears of it is called in this event loop.
+
+        Args:
+            embedder: the digest of the one whose vectors are wanted; "": not known yet, so none is.
+        """
         self._embedder, self._hearer = embedder, hearer
         self._loop = asyncio.get_running_loop()
-        self._read_states()
+        self._read_states(embedder)
         self._thread = threading.Thread(target=self._run, name="trivet-cache", daemon=True)
         self._thread.start()
+
+    def know(self, embedder: str) -> None:
+        """Read what is there once more, with the vectors of this embedder: now it is known."""
+        self._read_states(embedder)
+        self._ask(_Known(embedder), always=True)
 
     def put(self, row: Row) -> None:
         """Have an answer written."""
         self._ask(row)
+
+    def move(self, row: Row) -> None:
+        """Have the vector of an answer written in the place of another embedder's, if the answer is still there."""
+        self._ask(_Moved(row))
 
     def update(self, number: int, kept: Kept) -> None:
         """Have what a decider noted at a question written."""
@@ -206,8 +232,7 @@ class File:
 
     def _work(self) -> None:
         assert self._hearer is not None
-        for drawn in self._graphs.read_all(self._embedder):
-            self._hand(self._hearer.drawn, drawn)
+        self._draw(self._graphs.read_all(self._embedder))
         db: sqlite3.Connection | None = None
         version = -1
         waiting: list[Any] = []
@@ -216,6 +241,11 @@ class File:
             waiting += self._taken(GROUP - len(waiting))
             more = more and None not in waiting
             waiting = [change for change in waiting if change is not None]
+            for known in [change for change in waiting if isinstance(change, _Known)]:
+                waiting.remove(known)
+                self._embedder, self._seen, version = known.embedder, 0, -1
+                for drawn in self._graphs.read_all(self._embedder):
+                    self._hand(self._hearer.drawn, drawn)
             try:
                 db = db or self._connect()
                 if waiting:
@@ -226,8 +256,7 @@ class File:
                     self._follow(db)
                     version = now
                 self._worked()
-                for drawn in self._graphs.turn():
-                    self._hand(self._hearer.drawn, drawn)
+                self._draw(self._graphs.turn())
             except (sqlite3.Error, OSError, msgspec.MsgspecError, ValueError, OverflowError) as error:
                 self._failed(error)
                 if db is not None:
@@ -238,6 +267,12 @@ class File:
                 self._ending.wait(_PAUSE_S)
         if db is not None:
             db.close()
+
+    def _draw(self, every: Iterable[Drawn]) -> None:
+        """Hand graphs over. By itself, so that no variable of the thread keeps the last one's numbers."""
+        assert self._hearer is not None
+        for drawn in every:
+            self._hand(self._hearer.drawn, drawn)
 
     def _taken(self, most: int) -> list[Any]:
         """Take what is waiting, at most so much; wait a moment for the first."""
@@ -287,7 +322,13 @@ class File:
                         db.execute(
                             "INSERT OR REPLACE INTO answers (number, embedder, answer, vector, expires_ns)"
                             " VALUES (?,?,?,?,?)",
-                            (change.number, self._embedder, change.answer, change.vector, change.expires_ns),
+                            self._row(change),
+                        )
+                    case _Moved(row):
+                        db.execute(
+                            "INSERT OR REPLACE INTO answers (number, embedder, answer, vector, expires_ns)"
+                            " SELECT ?,?,?,?,? WHERE EXISTS (SELECT 1 FROM answers WHERE number = ?)",
+                            (*self._row(row), row.number),
                         )
                     case _Changed():
                         found = db.execute("SELECT answer FROM answers WHERE number = ?", (change.number,)).fetchone()
@@ -300,7 +341,7 @@ class File:
                     case _Removed():
                         db.execute("DELETE FROM answers WHERE number = ?", (change.number,))
                         db.execute("INSERT INTO gone (number) VALUES (?)", (change.number,))
-                    case _Learned():
+                    case _Learned() if self._embedder:
                         db.execute(
                             "INSERT OR REPLACE INTO learned VALUES (?,?,?,?)",
                             (change.policy, change.decider, self._embedder, change.state),
@@ -311,6 +352,9 @@ class File:
                 db.execute("ROLLBACK")
             raise
 
+    def _row(self, row: Row) -> tuple[int, str, bytes, bytes | None, int]:
+        return row.number, self._embedder if row.tried else "", row.answer, row.vector, row.expires_ns
+
     def _follow(self, db: sqlite3.Connection) -> None:
         """Hand over what is new: all of it at the start, then what other processes wrote."""
         assert self._hearer is not None
@@ -320,27 +364,27 @@ class File:
             self._hand(self._hearer.gone, [number for _, number in rows])
         first, in_graph = not self._seen, Counter[bytes]()
         asked = db.execute(
-            "SELECT seq, answer, vector FROM answers WHERE seq > ? AND embedder = ? ORDER BY seq",
-            (self._seen, self._embedder),
+            "SELECT seq, answer, CASE WHEN embedder = ?1 THEN vector END, embedder <> ?1 OR ?1 = '' FROM answers"
+            " WHERE seq > ?2 ORDER BY seq",
+            (self._embedder, self._seen),
         )
         while rows := asked.fetchmany(LOADED_AT_ONCE):
-            loaded = self._read([(answer, vector) for _, answer, vector in rows])
+            loaded = self._read([(answer, vector, bool(behind)) for _, answer, vector, behind in rows])
             in_graph.update(one.answer.scope for one in loaded if one.in_graph)
             self._hand(self._hearer.loaded, loaded)
             self._seen = rows[-1][0]
             if self._ending.is_set():
                 return
         if first:
-            for drawn in self._graphs.found(in_graph):
-                self._hand(self._hearer.drawn, drawn)
+            self._draw(self._graphs.found(in_graph))
 
-    def _read(self, rows: Iterable[tuple[bytes, bytes | None]]) -> list[Loaded]:
+    def _read(self, rows: Iterable[tuple[bytes, bytes | None, bool]]) -> list[Loaded]:
         """Decode rows, all vectors of a scope at once."""
         import numpy as np  # not before somebody needs it
 
-        loaded = [Loaded(_decode(answer), None) for answer, _ in rows]
+        loaded = [Loaded(_decode(answer), None, behind=behind) for answer, _, behind in rows]
         alike: dict[tuple[bytes, int], list[tuple[int, bytes]]] = {}
-        for place, (one, (_, vector)) in enumerate(zip(loaded, rows, strict=True)):
+        for place, (one, (_, vector, _)) in enumerate(zip(loaded, rows, strict=True)):
             if vector is not None:
                 alike.setdefault((one.answer.scope, len(vector) // 2), []).append((place, vector))
         for (scope, width), some in alike.items():
@@ -373,12 +417,12 @@ class File:
         finally:
             self._taken_up.set()
 
-    def _read_states(self) -> None:
-        if not self._path.exists():
+    def _read_states(self, embedder: str) -> None:
+        if not (embedder and self._path.exists()):
             return
         try:
             with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)) as db:
-                asked = db.execute("SELECT policy, decider, state FROM learned WHERE embedder = ?", (self._embedder,))
+                asked = db.execute("SELECT policy, decider, state FROM learned WHERE embedder = ?", (embedder,))
                 self._states = {(policy, decider): state for policy, decider, state in asked}
         except sqlite3.Error:
             return  # the thread will find out, and say so

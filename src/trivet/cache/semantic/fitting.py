@@ -50,6 +50,7 @@ class _Noting:
 
     keeps_same = True
     in_context = True
+    least = -1.0
 
     def __init__(self, prior: Prior) -> None:
         self._inner = Verified(prior, _TRAINING_ERROR)

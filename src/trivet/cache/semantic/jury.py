@@ -10,11 +10,11 @@ was asked for counts as a verdict, and only where both requests agree on it.
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import msgspec
 from msgspec import Raw
 
 from trivet.cache.semantic.judge import Prose
 from trivet.seams import Random
+from trivet.wire.asked import fields, quoted, said
 
 MAX_CHARACTERS = 4000
 """Of the question and of each answer: a thousand tokens. Longer ones are not judged: what is cut off may differ."""
@@ -40,11 +40,6 @@ _TOLD_AFTER = 3
 """Comparisons on end without a verdict, after which the operator is told: now and then one contradicts itself."""
 
 _SAME, _DIFFERENT = "SAME", "DIFFERENT"
-
-_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
-
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 
 class Jury:
@@ -93,21 +88,8 @@ def asks(question: str, one: str, other: str) -> tuple[dict[str, Raw], ...]:
 
 def _ask(question: str, first: str, second: str) -> dict[str, Raw]:
     told = (("Question", question), ("First answer", first), ("Second answer", second))
-    words = "\n".join(f"{name}: {_quoted(text)}" for name, text in told)
-    body = {
-        "messages": [
-            {"role": "system", "content": SYSTEM},
-            {"role": "user", "content": f"{words}\nSAME or DIFFERENT?"},
-        ],
-        "temperature": 0,
-        "max_tokens": MAX_TOKENS,
-    }
-    return {name: Raw(_encode(value)) for name, value in body.items()}
-
-
-def _quoted(text: str) -> str:
-    """Write a text as a JSON string on one line, whatever it takes for the end of a line."""
-    return _encode(text).decode().translate(_LINE_ENDS)
+    words = "\n".join(f"{name}: {quoted(text)}" for name, text in told)
+    return fields(SYSTEM, f"{words}\nSAME or DIFFERENT?", max_tokens=MAX_TOKENS)
 
 
 def heard(bodies: Sequence[bytes | None]) -> tuple[bool | None, str]:
@@ -115,7 +97,8 @@ def heard(bodies: Sequence[bytes | None]) -> tuple[bool | None, str]:
 
     Gives whether the two say the same, and where that is None what went wrong: one of `TROUBLES`.
     """
-    words = [None if body is None else _word(body) for body in bodies]
+    # One word, and perhaps a full stop; more than that is no word that was asked for.
+    words = [None if body is None else said(body).strip().removesuffix(".") for body in bodies]
     if None in words:
         return None, "judge_failed"
     if not set(words) <= {_SAME, _DIFFERENT}:
@@ -123,12 +106,3 @@ def heard(bodies: Sequence[bytes | None]) -> tuple[bool | None, str]:
     if len(set(words)) != 1:
         return None, "judge_torn"
     return words[0] == _SAME, ""
-
-
-def _word(body: bytes) -> str:
-    """Give the word that a model said, without a full stop; "" where it said more, or nothing."""
-    try:
-        said = _decode(body)["choices"][0]["message"]["content"]
-    except (msgspec.MsgspecError, LookupError, TypeError):
-        return ""
-    return said.strip().removesuffix(".") if isinstance(said, str) else ""

@@ -42,6 +42,8 @@ class Near(NamedTuple):
     """In [-1, 1]."""
     context_cosine: float = 1.0
     """Of the contexts, where they differ."""
+    barred: str = ""
+    """Why its answer is not for whoever asks (`admission.py`): then it is not served, whatever else speaks for it."""
 
 
 class Look(NamedTuple):
@@ -90,6 +92,9 @@ class Decider(Protocol):
     in_context: bool
     """Whether what a user said in the turns before is compared by its meaning (`Look.context`); else only questions
     after the same words are."""
+
+    least: float
+    """Cosine below which nothing is served: of such a neighbour nobody needs to know whether it is barred."""
 
     def decide(self, look: Look) -> Verdict:
         """Say what to do. Every request that came as far as the semantic tier is put before it exactly once."""

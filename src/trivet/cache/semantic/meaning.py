@@ -6,12 +6,12 @@ Invariant: no failure of an embedder leaves here; it is counted, told of once, a
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from trivet.cache.key import Question
-from trivet.errors import EmbedderError
-from trivet.seams import Embedder
+from trivet.errors import EmbedderError, WidthError
+from trivet.seams import Embedder, Vectors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,27 +61,61 @@ async def vector_of(
     asked: Question, embedder: Embedder, troubles: Troubles, *, patience_s: float = EMBED_WITHIN_S
 ) -> Meant:
     """Turn a question into a vector."""
-    said = [asked.text, asked.context] if asked.context else [asked.text]
-    if sum(map(len, said)) > MAX_CHARACTERS:
-        return Meant(None, whole=False)
+    return (await vectors_of([asked], embedder, troubles, patience_s=patience_s))[0]
+
+
+async def vectors_of(
+    asked: Sequence[Question], embedder: Embedder, troubles: Troubles, *, patience_s: float = EMBED_WITHIN_S
+) -> list[Meant]:
+    """Turn questions into vectors, all at once."""
+    made = [Meant(None, whole=False)] * len(asked)
+    short = [i for i, one in enumerate(asked) if len(one.text) + len(one.context) <= MAX_CHARACTERS]
+    said = [[one.text, one.context] if one.context else [one.text] for one in (asked[i] for i in short)]
+    texts = [text for some in said for text in some]
+    if not texts:
+        return made
+    vectors = await _embedded(texts, embedder, troubles, patience_s=patience_s)
+    at = 0
+    for i, some in zip(short, said, strict=True):
+        to = at + len(some)
+        made[i] = Meant(None) if vectors is None else _meant(vectors.rows[at:to], vectors.cut[at:to])
+        at = to
+    return made
+
+
+async def _embedded(
+    texts: Sequence[str], embedder: Embedder, troubles: Troubles, *, patience_s: float
+) -> Vectors | None:
     state = embedder.ready()
     if state:
         troubles.count("not_ready", state)
-        return Meant(None)
+        return None
     try:
         async with asyncio.timeout(patience_s):
-            rows, _, cut = await embedder.embed(said)
+            vectors = await embedder.embed(texts)
     except TimeoutError:
         troubles.count("slow", f"the embedder took over {patience_s:g} s")
-        return Meant(None)
+        return None
+    except WidthError as error:
+        troubles.count("shape", str(error))
+        return None
     except EmbedderError as error:
         troubles.count("failed", str(error))
-        return Meant(None)
-    if rows.shape != (len(said), embedder.width):
-        troubles.count("shape", f"the embedder gave {rows.shape} in place of {(len(said), embedder.width)}")
-        return Meant(None)
+        return None
+    if vectors.rows.shape != (len(texts), embedder.width):
+        troubles.count("shape", f"the embedder gave {vectors.rows.shape} in place of {(len(texts), embedder.width)}")
+        return None
     troubles.over()
+    return vectors
+
+
+def _meant(rows: "NDArray[np.float32]", cut: Sequence[bool]) -> Meant:
     # A text that was cut is like all that begin like it; one without a word has no direction (and NaN fails here).
     if any(cut) or not all(0.98 < float(row @ row) < 1.02 for row in rows):
         return Meant(None, whole=False)
-    return Meant((rows.reshape(-1) * len(said) ** -0.5).astype("float32", copy=False))
+    return Meant((rows.reshape(-1) * len(rows) ** -0.5).astype("float32", copy=False))
+
+
+def text_of(vector: "NDArray[np.float32]", asked: Question) -> "NDArray[np.float32]":
+    """Give the vector of the text alone, of unit length, from the one that a question has."""
+    return vector[: len(vector) // 2] * 2.0**0.5 if asked.context else vector

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from trivet.cache.semantic.index import Change, Index
 from trivet.cache.semantic.look import Kept
 from trivet.cache.semantic.ranks import Ranks
+from trivet.cache.semantic.shares import Shares
 from trivet.types import Nanos, Usage
 
 if TYPE_CHECKING:
@@ -51,6 +52,12 @@ class Answer(Struct, kw_only=True, weakref=True):
     kept_ns: _Whole
     expires_ns: _Whole
     tags: tuple[str, ...] = ()
+    asker: _Whole = 0
+    """Who asked, as a number (`admission.py`); 0: that is not known."""
+    may_call: tuple[str, ...] = ()
+    """Targets that the key of whoever asked may call; nothing named: all. Others are never shown its words."""
+    leads: tuple[str, ...] = ()
+    """Places that the answer sends people to (`admission.py`)."""
     worth: Annotated[Nanos, Meta(ge=-(2**63), le=2**63 - 1)] = Nanos(0)
     """What a hit on it saves, in nano-dollars; 0 where no price is known."""
     hits: _Whole = 0
@@ -86,9 +93,11 @@ class _Rare(NamedTuple):
     seen: tuple[tuple[float, bool], ...]
     origin_id: str
     """Where it is not of the usual form."""
+    leads: tuple[str, ...]
+    may_call: tuple[str, ...]
 
 
-_NOTHING = _Rare(None, (), "", (), "")
+_NOTHING = _Rare(None, (), "", (), "", (), ())
 
 
 class _Held(Struct, gc=False):
@@ -103,11 +112,15 @@ class _Held(Struct, gc=False):
     rare: _Rare | None
 
 
-_NUMBERS = Packing("<qqqQdIIIH16s")
-"""kept_ns, expires_ns, worth, group, residual, right, wrong, hits, width, id of the Entry."""
-_GROUP = 3
+_NUMBERS = Packing("<qqqQQdIIIH16s")
+"""kept_ns, expires_ns, worth, group, asker, residual, right, wrong, hits, width, id of the Entry."""
+_GROUP, _ASKER = 3, 4
 _TIMES = Packing("<qq")
 _MOST = 2**32 - 1
+
+_SPARED = 64
+"""Answers of others that are passed over in search of one whose asker has more than a share: 0.2 ms."""
+
 _NO_ID = bytes(16)
 _USUAL = 36
 """Characters of an Entry's id."""
@@ -139,6 +152,7 @@ class Shelf:
         self._by_digest: dict[bytes, int] = {}
         self._by_tag: dict[str, set[int]] = {}
         self._scopes: dict[bytes, _Scope] = {}
+        self._shares = Shares(max_entries=max_entries, max_bytes=max_bytes)
         self._queue = Ranks()
         """Ranks as they were when they were put here, which may have risen since."""
         self._risen: dict[int, float] = {}
@@ -223,13 +237,7 @@ class Shelf:
         if where is None:
             where = self._scopes[answer.scope] = _Scope()
         if vector is not None:
-            if where.index is None:
-                where.index = Index(len(vector))
-            was = where.index.bytes
-            if not (in_graph and where.index.adopt(number)):
-                where.index.add(number, vector)
-            self.bytes += where.index.bytes - was
-            self._tell_if_crowded(answer.scope, where.index)
+            self._place(where, answer, vector, in_graph=in_graph)
         where.count += 1
         _join(where, number, answer.kept.group)
         held = self._held[number] = _hold(answer, where)
@@ -238,11 +246,37 @@ class Shelf:
         for tag in answer.tags:
             self._by_tag.setdefault(tag, set()).add(number)
         self.bytes += _size(answer)
+        self._share(answer, 1)
         self._queue.push(self._rank(answer), number)
         while len(self._held) > self._max_entries or self.bytes > self._max_bytes:
             self._make_room()
         self._queue.tidy(there=self._held.__contains__, count=len(self._held))
         return number in self._held
+
+    def give(self, number: int, vector: "NDArray[np.float32]", *, in_graph: bool = False) -> bool:
+        """Give an answer that has no vector this one, as `add` would. False: it is gone, or has one, or vectors of its
+        scope are of another width."""
+        answer = self.by_number(number)
+        if answer is None or answer.width:
+            return False
+        where = self._scopes[answer.scope]
+        if where.index is not None and where.index.width != len(vector):
+            return False
+        answer.width = len(vector)
+        self.noted(answer)
+        self._place(where, answer, vector, in_graph=in_graph)
+        while self.bytes > self._max_bytes and self._held:
+            self._make_room()
+        return number in self._held
+
+    def _place(self, where: _Scope, answer: Answer, vector: "NDArray[np.float32]", *, in_graph: bool) -> None:
+        if where.index is None:
+            where.index = Index(len(vector))
+        was = where.index.bytes
+        if not (in_graph and where.index.adopt(answer.number)):
+            where.index.add(answer.number, vector)
+        self.bytes += where.index.bytes - was
+        self._tell_if_crowded(answer.scope, where.index)
 
     def draw(self, scope: bytes, change: Change) -> None:
         """Take a graph for the vectors of a scope, whose answers may be yet to come; or do without one again. Then
@@ -318,6 +352,7 @@ class Shelf:
             if not numbers:
                 del self._by_tag[tag]
         self.bytes -= _size(answer)
+        self._share(answer, -1)
         return True
 
     def tagged(self, tag: str) -> Iterable[int]:
@@ -329,6 +364,7 @@ class Shelf:
         for some in (self._held, self._looked_at, self._by_digest, self._by_tag, self._scopes, self._risen):
             some.clear()
         self._queue = Ranks()
+        self._shares = Shares(max_entries=self._max_entries, max_bytes=self._max_bytes)
         self.bytes = 0
 
     def _answer(self, number: int, held: _Held) -> Answer:
@@ -363,7 +399,12 @@ class Shelf:
         size = _size(answer) + 4 * answer.width
         return self._floor + (1 + answer.hits) * max(answer.worth, 1) / size
 
+    def _share(self, answer: Answer, entries: int) -> None:
+        size = _size(answer) + 4 * answer.width
+        self._shares.count(answer.tenant, answer.asker, entries=entries, size=entries * size)
+
     def _make_room(self) -> None:
+        spared: list[int] = []
         while True:
             rank, number = self._queue.pop()
             if number not in self._held:
@@ -372,9 +413,25 @@ class Shelf:
             if risen > rank:  # it was used since
                 self._queue.push(risen, number)
                 continue
-            self._floor = rank
+            if len(spared) < _SPARED and self._is_crowded_out(number):
+                spared.append(number)
+                if len(spared) < min(_SPARED, len(self._held)):
+                    continue
+                number = spared.pop(0)
+            self._floor = max(self._floor, rank)
             self._drop(number)
+            # As if they had come now, so that the next one who makes room need not go through them again.
+            for other in spared:
+                answer = self._answer(other, self._held[other])
+                self._queue.push(self._rank(answer), other)
             return
+
+    def _is_crowded_out(self, number: int) -> bool:
+        """Say whether somebody else has more than a share of the shelf, and so is to make room in its place."""
+        if not self._shares.anybody_crowds():
+            return False
+        held = self._held[number]
+        return not self._shares.crowds(held.place.tenant, _NUMBERS.unpack(held.numbers)[_ASKER])
 
 
 def _join(where: _Scope, number: int, group: int) -> None:
@@ -403,6 +460,7 @@ def _pack(answer: Answer) -> tuple[bytes, _Rare | None]:
         answer.expires_ns,
         answer.worth,
         kept.group,
+        answer.asker,
         kept.residual,
         min(kept.right, _MOST),
         min(kept.wrong, _MOST),
@@ -411,14 +469,15 @@ def _pack(answer: Answer) -> tuple[bytes, _Rare | None]:
         packed or _NO_ID,
     )
     origin_id = "" if packed else answer.origin_id
-    if answer.usage or answer.tags or kept.context or kept.seen or origin_id:
-        return numbers, _Rare(answer.usage, answer.tags, kept.context, kept.seen, origin_id)
-    return numbers, None
+    rare = _Rare(answer.usage, answer.tags, kept.context, kept.seen, origin_id, answer.leads, answer.may_call)
+    return numbers, rare if any(rare) else None
 
 
 def _unpack(number: int, held: _Held) -> Answer:
-    kept_ns, expires_ns, worth, group, residual, right, wrong, hits, width, packed = _NUMBERS.unpack(held.numbers)
-    usage, tags, context, seen, origin_id = held.rare or _NOTHING
+    kept_ns, expires_ns, worth, group, asker, residual, right, wrong, hits, width, packed = _NUMBERS.unpack(
+        held.numbers
+    )
+    usage, tags, context, seen, origin_id, leads, may_call = held.rare or _NOTHING
     scope, tenant, policy, namespace, target = held.place
     return Answer(
         number=number,
@@ -435,6 +494,9 @@ def _unpack(number: int, held: _Held) -> Answer:
         kept_ns=kept_ns,
         expires_ns=expires_ns,
         tags=tags,
+        asker=asker,
+        may_call=may_call,
+        leads=leads,
         worth=worth,
         hits=hits,
         width=width,

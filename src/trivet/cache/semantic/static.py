@@ -19,17 +19,21 @@ class Static:
     def __init__(self, threshold: float = THRESHOLD) -> None:
         if not -1.0 <= threshold <= 1.0:
             raise ValueError(f"The threshold is {threshold}, and a cosine is from -1 to 1.")
-        self.threshold = threshold
+        self.threshold = self.least = threshold
         self._requests = self._served = self._wrong = self._verdicts = 0
 
     def decide(self, look: Look) -> Verdict:
-        """Serve the nearest if it is near enough."""
+        """Serve the nearest that is not barred, if it is near enough."""
         self._requests += 1
-        near = bool(look.near) and look.near[0].cosine >= self.threshold
+        near = [i for i, one in enumerate(look.near) if one.cosine >= self.threshold]
+        chosen = next((i for i in near if not look.near[i].barred), -1)
+        if chosen < 0:
+            why = look.near[near[0]].barred if near else "cosine"
+            return Verdict(serve=False, chosen=0 if look.near else -1, p_correct=None, audit=0.0, why=why)
         # It promises nothing, so whoever asks for a promise gets exact repeats alone.
-        serve = near and look.max_error is None
+        serve = look.max_error is None
         self._served += serve
-        return Verdict(serve, 0 if look.near else -1, None, 0.0, "no promise" if near and not serve else "cosine")
+        return Verdict(serve, chosen, None, 0.0, "cosine" if serve else "no promise")
 
     def passed(self) -> None:
         """Note an exact hit."""

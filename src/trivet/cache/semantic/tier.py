@@ -8,8 +8,9 @@ error of the request; an answer is found as soon as it is kept, and by nothing o
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -18,6 +19,8 @@ import msgspec
 from trivet.cache.exact import Exact
 from trivet.cache.key import Fingerprint, Question, fingerprint, question
 from trivet.cache.semantic import judge, watch
+from trivet.cache.semantic.admission import REASONS, Admission, asker, leads_of
+from trivet.cache.semantic.behind import BATCH, Behind
 from trivet.cache.semantic.deciders import decider
 from trivet.cache.semantic.file import File, Loaded, Row
 from trivet.cache.semantic.gain import Space
@@ -25,13 +28,13 @@ from trivet.cache.semantic.graphs import Drawn
 from trivet.cache.semantic.judge import Prose
 from trivet.cache.semantic.jury import Jury
 from trivet.cache.semantic.look import NEIGHBOURS, Decider, Kept, Look, Near, Verdict
-from trivet.cache.semantic.meaning import EMBED_WITHIN_S, Meant, Troubles, vector_of
+from trivet.cache.semantic.meaning import EMBED_WITHIN_S, Meant, Troubles, text_of, vector_of, vectors_of
 from trivet.cache.semantic.shelf import Answer, Shelf
 from trivet.cache.semantic.shelf import Found as AnswerNear
 from trivet.cache.semantic.watch import Watch
 from trivet.config import JUDGES, CacheSettings
 from trivet.errors import UpstreamError
-from trivet.seams import CacheState, Clock, Doubt, Embedder, Found, Kit, Random
+from trivet.seams import Account, CacheState, Charging, Clock, Doubt, Embedder, Found, Kit, Random
 from trivet.seams import Kept as Forgotten
 from trivet.types import CachePolicy, Entry, Hit, Nanos, NearMiss, Policy, Request
 from trivet.wire.chat import read_piece
@@ -43,14 +46,17 @@ if TYPE_CHECKING:
 MAX_LEARNING = 64
 """Fresh answers that are being compared at once; past that they are kept without a verdict, and counted."""
 
-MAX_BARE = 10_000
-"""Answers that wait for an embedder to come back; older ones are found by exact repeats alone."""
+MAX_DARK = 10_000
+"""Answers whose vectors wait until looking pays; older ones are found by exact repeats alone."""
 
 MAX_SERVED = 100_000
 """Hits that can still be said to be wrong: each costs 200 bytes."""
 
 TAKEN_OFF_AT_ONCE = 100
 """Answers: 2 ms, and then others have their turn."""
+
+PATIENT_S = 600.0
+"""For vectors that nobody waits for, of an embedder that keeps its own time."""
 
 SETTLE_EVERY_S = 0.003
 """A millisecond's work of taking a graph: at a hundred thousand questions half a second in all."""
@@ -121,6 +127,7 @@ class Tiers:
         self._patience_s = patience_s
         self._troubles = Troubles(tell)
         self._jury = Jury(random, tell)
+        self._admission = Admission()
         self._exact, self._shelf, self._file = exact, shelf, file
         shelf.gone = self.dropped
         if file is not None:
@@ -128,14 +135,19 @@ class Tiers:
         self._lend, self._make = embedder, make
         self._clock, self._random, self._tell = clock, random, tell
         self._embedder: Embedder | None = None
+        self._charging: Charging | None = None
+        """The same, where it asks on somebody's account."""
+        self._opened = self._known = False
+        """The file; and the embedder's digest, and with it which of its vectors are of use."""
+        lock = None if file is None else file.path.with_suffix(".behind")
+        self._behind = Behind(self, lock=lock, clock=clock, tell=tell)
+        """Answers without a vector that are to have one."""
         self._deciders: dict[str, tuple[CachePolicy, Decider]] = {}
         self._watches: dict[str, Watch] = {}
         self._served: OrderedDict[str, Served] = OrderedDict()
         self._learning: set[asyncio.Task[None]] = set()
-        self._bare: deque[int] = deque(maxlen=MAX_BARE)
-        """Answers that were kept while there was no embedder to be had."""
-        self._dark: deque[int] = deque(maxlen=MAX_BARE)
-        """Answers that were kept where looking did not pay."""
+        self._dark: deque[int] = deque(maxlen=MAX_DARK)
+        """Answers that were kept where looking did not pay, or of policies that do not look."""
 
     async def start(self, policies: Iterable[Policy]) -> None:
         """Have the embedder and the file opened where a policy will need them, so that no request waits for that."""
@@ -174,7 +186,7 @@ class Tiers:
         if skips:
             asked, vector = question(request, policy, made.body, in_context=decider.in_context), None
         else:
-            asked, vector = await self._meant(request, policy, made.body, embedder, decider)
+            asked, vector = await self._meant(request, policy, made.body, decider)
         if asked is None:
             return self._exact.look(made, policy)
         ticket = _Ticket(made.digest, asked, vector, Look(asked.text, (), asked.context), (), None, skipped=skips)
@@ -185,14 +197,23 @@ class Tiers:
                 self._looked(policy, space, began_ns)
             return Found(None, (NearMiss(entry_id="", kind="semantic", why=OFF),) if skips else (), ticket)
         found = self._shelf.nearest(asked.scope, vector, NEIGHBOURS, now_ns=now_ns)
-        look = Look(asked.text, [Near(one.answer.kept, one.cosine, one.context_cosine) for one in found], asked.context)
-        look = look._replace(max_error=request.controls.max_error)
+        by = asker(request)
+        bars = self._admission.bars
+        told = [
+            Near(a.kept, cosine, in_context, bars(asked, by, a) if cosine >= decider.least else "")
+            for a, cosine, in_context in found
+        ]
+        look = Look(asked.text, told, asked.context, request.controls.max_error)
         verdict = decider.decide(look)
         near = tuple(one.answer for one in found)
         ticket = ticket._replace(look=look, near=near, verdict=verdict)
         self._looked(policy, space, began_ns)
         watched.alarm.asked(served=verdict.serve)
         shadow = policy.cache.mode == "shadow"
+        if verdict.serve:
+            self._admission.served(found[verdict.chosen].answer, by, text_of(vector, asked))
+        elif verdict.why in REASONS:
+            self._admission.barred[policy.name, verdict.why] += 1
         if not verdict.serve or shadow:
             return Found(None, _missed(found, verdict, shadow=shadow), ticket, embedder.digest)
         chosen = found[verdict.chosen]
@@ -204,16 +225,22 @@ class Tiers:
         return Found(hit, _missed(found, verdict, shadow=False), ticket if audit else None, embedder.digest)
 
     def _looked(self, policy: Policy, space: Space, began_ns: int) -> None:
-        """Count a look; where likeness pays again, what was kept meanwhile gets its vectors, one at each look."""
+        """Count a look; where likeness pays again, what was kept meanwhile gets its vectors."""
         gain = self._watches[policy.name].gains[space]
         was_off = gain.off
         gain.look(self._clock.mono_ns() - began_ns)
         if was_off and not gain.off:
-            dark, kept = list(self._dark), [self._shelf.by_number(number) for number in self._dark]
-            mine = [a is not None and (a.policy, a.tenant, a.namespace) == (policy.name, *space) for a in kept]
-            self._bare.extend(number for number, there in zip(dark, mine, strict=True) if there)
-            self._dark.clear()
-            self._dark.extend(number for number, there in zip(dark, mine, strict=True) if not there)
+            self._lighten(policy.name, space)
+
+    def _lighten(self, policy: str, space: Space | None = None) -> None:
+        """Have vectors made for what was kept while nobody looked."""
+        dark = [(number, self._shelf.by_number(number)) for number in self._dark]
+        self._dark.clear()
+        for number, a in dark:
+            if a is not None and a.policy == policy and space in (None, Space(a.tenant, a.namespace)):
+                self._behind.add([number])
+            elif a is not None:
+                self._dark.append(number)
 
     def _hit(self, answer: Answer, request: Request, kind: Any, now_ns: int) -> Hit:
         self._shelf.used(answer)
@@ -233,9 +260,10 @@ class Tiers:
         """Give the embedder and the policy's decider."""
         if self._embedder is None:
             self._embedder = embedder = self._lend()
+            self._charging = embedder if isinstance(embedder, Charging) else None
             await embedder.start()
-            if self._file is not None:
-                self._file.open(embedder.digest, self)
+            self._behind.start()
+        self.opened()
         assert policy.cache is not None
         rules, before = self._deciders.get(policy.name, (None, None))
         if before is not None and rules == policy.cache:
@@ -243,48 +271,103 @@ class Tiers:
         decider = self._make(policy.cache, self._embedder)
         self._deciders[policy.name] = policy.cache, decider
         self._follow(policy.name, policy.cache)
+        self._lighten(policy.name)
         if before is not None and before.name == decider.name:
             # Other rules, from a reload: what was learned goes on, also while requests still end by the old ones.
-            saved: bytes | None = before.save()
-        else:
-            saved = None if self._file is None else self._file.learned(policy.name, decider.name)
+            self._go_on(policy.name, decider, before.save())
+        elif self._file is not None:
+            self._go_on(policy.name, decider, self._file.learned(policy.name, decider.name))
+        return self._embedder, decider
+
+    def opened(self) -> bool:
+        """Read what is on the disk, and its vectors once it is known whose are to be read; tell whether that is."""
+        embedder = self._embedder
+        if embedder is None:
+            return False
+        if self._file is not None and not self._opened:
+            self._file.open(embedder.digest, self)
+        elif self._file is not None and embedder.digest and not self._known:
+            self._file.know(embedder.digest)
+            self._behind.read_again()
+            for name, (_, decider) in self._deciders.items():  # there were before that; without vectors none learned
+                self._go_on(name, decider, self._file.learned(name, decider.name))
+                self._watch_on(name)
+        self._opened, self._known = True, bool(embedder.digest)
+        return self._known and not embedder.ready()
+
+    def _go_on(self, policy: str, decider: Decider, saved: bytes | None) -> None:
+        """Have a decider go on from what was learned before."""
         if saved:
             try:
                 decider.restore(saved)
             except ValueError as error:
-                self._tell(f"The cache of policy {policy.name!r} begins to learn anew: {error}")
-        return self._embedder, decider
+                self._tell(f"The cache of policy {policy!r} begins to learn anew: {error}")
 
     def _follow(self, name: str, rules: CachePolicy) -> None:
         """Have what comes of a policy's looks watched, by its rules of now."""
         if name in self._watches:
             self._watches[name].follow(rules)
             return
-        made = self._watches[name] = Watch(name, rules, clock=self._clock, random=self._random, tell=self._tell)
+        self._watches[name] = Watch(name, rules, clock=self._clock, random=self._random, tell=self._tell)
+        self._watch_on(name)
+
+    def _watch_on(self, name: str) -> None:
         saved = None if self._file is None else self._file.learned(name, watch.NAME)
         if saved:
-            made.restore(saved)
+            self._watches[name].restore(saved)
 
     async def _meant(
-        self, request: Request, policy: Policy, body: dict[str, Any], embedder: Embedder, decider: Decider
+        self, request: Request, policy: Policy, body: dict[str, Any], decider: Decider
     ) -> "tuple[Question | None, NDArray[np.float32] | None]":
         """Say what is asked, and its vector if it has one."""
         asked = question(request, policy, body, in_context=decider.in_context)
         if asked is None:
             return None, None
-        vector, whole = await self._vector(asked, embedder)
+        vector, whole = await self._vector(asked, request, policy)
         if asked.context and not whole:
             # More was said before than an embedder reads: then it is to be the same word by word.
             asked = question(request, policy, body)
             assert asked is not None
-            vector, _ = await self._vector(asked, embedder)
+            vector, _ = await self._vector(asked, request, policy)
         return asked, vector
 
-    async def _vector(self, asked: Question, embedder: Embedder) -> Meant:
-        meant = await vector_of(asked, embedder, self._troubles, patience_s=self._patience_s)
-        if meant.vector is not None and self._bare and len(self._learning) < MAX_LEARNING:
-            self._aside(self._catch_up(embedder, self._bare.popleft()))
+    async def _vector(self, asked: Question, request: Request, policy: Policy) -> Meant:
+        if not self._may_show(request.permit.targets):
+            return Meant(None, whole=False)  # this key's questions are compared word by word
+        account = Account(
+            of=request.id,
+            tenant=request.tenant,
+            key_id=request.key_id,
+            labels=request.labels,
+            policy=policy.name,
+            permit=request.permit,
+        )
+        meant = await self._embed(asked, account, Space(request.tenant, request.controls.namespace))
+        if meant.vector is not None and self._behind:
+            self._behind.wake()
         return meant
+
+    async def _embed(self, asked: Question, account: Account, space: Space) -> Meant:
+        patience_s = self._patience_s
+        if self._charging is not None:  # which keeps its own time; ours is for one that does not
+            patience_s = self._charging.patience_s + 1.0
+        try:
+            return await vector_of(asked, self._on(account), self._troubles, patience_s=patience_s)
+        finally:
+            self._spent(account, space)
+
+    def _may_show(self, may_call: Collection[str]) -> bool:
+        """Tell whether a key that may call these targets has its words shown to the one that makes vectors."""
+        return self._charging is None or not may_call or self._charging.target in may_call
+
+    def _on(self, account: Account) -> Embedder:
+        """Give the embedder, for work on an account where it asks on one."""
+        assert self._embedder is not None
+        return self._embedder if self._charging is None else self._charging.on(account)
+
+    def _spent(self, account: Account, space: Space) -> None:
+        if account.cost_nanos and account.policy in self._watches:
+            self._watches[account.policy].gains[space].sums.spent += account.cost_nanos
 
     # What is kept, and what it teaches.
 
@@ -300,7 +383,8 @@ class Tiers:
             made = fingerprint(request, policy)
             asked, vector = None, None
             if made is not None and made.plain():
-                asked, vector = await self._meant(request, policy, made.body, *await self._ready(policy))
+                _, decider = await self._ready(policy)
+                asked, vector = await self._meant(request, policy, made.body, decider)
             if made is None or asked is None:
                 await self._exact.keep(request, policy, entry, body, ticket=ticket)
                 return None
@@ -351,10 +435,10 @@ class Tiers:
     async def _put(self, request: Request, policy: Policy, entry: Entry, body: bytes, ticket: _Ticket) -> Answer | None:
         assert policy.cache is not None
         assert ticket.asked is not None
-        vector = ticket.vector
+        vector, whole = ticket.vector, True
         if vector is None and not ticket.skipped:
-            embedder, _ = await self._ready(policy)
-            vector, _ = await self._vector(ticket.asked, embedder)
+            vector, whole = await self._vector(ticket.asked, request, policy)
+        tried = vector is not None or not whole
         now_ns = self._clock.now_ns()
         number = self._random.getrandbits(63)
         outcome = entry.outcome
@@ -374,30 +458,64 @@ class Tiers:
             kept_ns=now_ns,
             expires_ns=now_ns + int(policy.cache.ttl_s * 1e9),
             tags=request.controls.cache_tags,
+            asker=asker(request),
+            may_call=request.permit.targets,
+            leads=leads_of(body, request),
             worth=baseline or outcome.cost_nanos or Nanos(0),
         )
         if not self._shelf.add(answer, vector):
             return None
+        self._admission.kept(answer)
         if self._file is not None:
-            self._file.put(Row.of(answer, vector))
-        if vector is None:
-            (self._dark if ticket.skipped else self._bare).append(number)
-            return None
-        return answer
+            self._file.put(Row.of(answer, vector, tried=tried))
+        if ticket.skipped:
+            self._dark.append(number)
+        elif not tried:
+            self._behind.add([number])
+        return answer if vector is not None else None
 
-    async def _catch_up(self, embedder: Embedder, number: int) -> None:
-        """Give an answer its vector that was kept without one."""
-        answer = self._shelf.by_number(number)
-        if answer is None:
+    # Answers that have no vector of this embedder: what `behind.py` has done with them.
+
+    def next(self, numbers: Iterable[int]) -> tuple[Sequence[Answer], Sequence[int]]:
+        """Choose some; of one tenant and policy, where they are to pay for it."""
+        some: list[Answer] = []
+        without: list[int] = []
+        for number in islice(numbers, 4 * BATCH):
+            a = self._shelf.by_number(number)
+            if a is None or a.width or not self._may_show(a.may_call):
+                without.append(number)
+            elif not self._looks(a):
+                without.append(number)
+                self._dark.append(number)
+            elif self._charging is None or not some or (a.tenant, a.policy) == (some[0].tenant, some[0].policy):
+                some.append(a)
+            if len(some) >= BATCH:
+                break
+        return some, without
+
+    def _looks(self, answer: Answer) -> bool:
+        """Tell whether anybody may ever look for what is like it, and it pays."""
+        watched = self._watches.get(answer.policy)
+        return watched is not None and not watched.gains[Space(answer.tenant, answer.namespace)].off
+
+    async def embed(self, answers: Sequence[Answer]) -> Sequence[Meant]:
+        """Turn their questions into vectors, on their tenant's account; what that costs is no look's."""
+        first = answers[0]
+        account = Account(of="kept", tenant=first.tenant, policy=first.policy, patient=True)
+        asked = [Question(a.scope, a.kept.text, a.kept.context) for a in answers]
+        patience_s = self._patience_s * BATCH if self._charging is None else PATIENT_S
+        try:
+            return await vectors_of(asked, self._on(account), self._troubles, patience_s=patience_s)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
+            self._troubles.count("defect", f"{type(error).__name__}: {error}")
+            return [Meant(None)] * len(answers)
+
+    def caught_up(self, answer: Answer, meant: Meant) -> None:
+        """Have its question found by its likeness too."""
+        if meant.vector is not None and not self._shelf.give(answer.number, meant.vector):
             return
-        asked = Question(answer.scope, answer.kept.text, answer.kept.context)
-        vector, _ = await vector_of(asked, embedder, self._troubles, patience_s=self._patience_s)
-        if vector is not None and self._shelf.by_number(number) is answer:
-            # Under a number of its own: the old one is said to be gone, here and in other processes.
-            anew = msgspec.structs.replace(answer, number=self._random.getrandbits(63))
-            self._shelf.add(anew, vector)
-            if self._file is not None:
-                self._file.put(Row.of(anew, vector))
+        if self._file is not None and answer.number in self._shelf:
+            self._file.move(Row.of(answer, meant.vector))
 
     async def _learn(
         self, policy: Policy, answer: Answer, ticket: _Ticket, *, same: bool | None = None, judged: bool = True
@@ -411,7 +529,8 @@ class Tiers:
         verdict = ticket.verdict
         assert verdict is not None
         assert policy.cache is not None
-        embedder, decider = await self._ready(policy)
+        _, decider = await self._ready(policy)
+        account = Account(of=answer.origin_id, tenant=answer.tenant, policy=answer.policy, patient=True)
         order = sorted(range(len(ticket.near)), key=lambda i: i != verdict.chosen)
         told: dict[int, bool] = {}
         for i in order:
@@ -420,7 +539,7 @@ class Tiers:
             if alike is None:
                 alike = same if i == verdict.chosen else None
                 if alike is None:
-                    alike = await judge.same(answer.body, other.body, embedder, by=policy.cache.judge)
+                    alike = await judge.same(answer.body, other.body, self._on(account), by=policy.cache.judge)
                 if alike is None:
                     continue
                 told[other.kept.group] = alike
@@ -433,6 +552,7 @@ class Tiers:
             if alike and answer.number in self._shelf and other.number in self._shelf:
                 self._shelf.regroup(answer, other.kept.group)
                 break
+        self._spent(account, Space(answer.tenant, answer.namespace))
         if verdict.chosen >= 0:
             chosen = ticket.near[verdict.chosen]
             self._noted(chosen)
@@ -464,9 +584,10 @@ class Tiers:
             self._troubles.count("learning", f"{type(error).__name__}: {error}")
 
     async def settled(self) -> None:
-        """Wait until all that came so far has been learned from."""
+        """Wait until all that came so far has been learned from, and has its vector if one can be had."""
         while self._learning:
             await asyncio.wait(set(self._learning))
+        await self._behind.settled()
 
     # What operators and clients say.
 
@@ -508,7 +629,7 @@ class Tiers:
             one = one or self._shelf.by_origin(entry_id)
             chosen += [] if one is None else [one.number]
         if like and self._embedder is not None:
-            rows = (await self._embedder.embed([like])).rows
+            rows = (await self._on(Account(of="asked", tenant=tenant)).embed([like])).rows
             for some in self._shelf.alike(rows[0], cosine):
                 chosen += [number for number, _ in some]
                 await asyncio.sleep(0)
@@ -538,7 +659,12 @@ class Tiers:
             answers=len(self._exact) + len(self._shelf),
             bytes=self._exact.bytes + self._shelf.bytes,
             troubles={**self._troubles.counts, **self._jury.troubles},
-            deciders={n: {**d.report(), **self._watches[n].report()} for n, (_, d) in self._deciders.items()},
+            behind=len(self._behind),
+            deciders={
+                n: {**d.report(), **self._watches[n].report(), **self._admission.report(n)}
+                for n, (_, d) in self._deciders.items()
+            },
+            barred={(n, why): self._admission.barred[n, why] for n in self._deciders for why in REASONS},
         )
 
     # What the file has, or another process put into it.
@@ -555,9 +681,28 @@ class Tiers:
     def loaded(self, rows: Iterable[Loaded]) -> None:
         """Take answers."""
         now_ns = self._clock.now_ns()
-        for answer, vector, in_graph in rows:
-            if answer.number not in self._shelf and answer.kept_ns <= now_ns < answer.expires_ns:
+        for answer, vector, in_graph, behind in rows:
+            number = answer.number
+            if self._wanted(answer, now_ns):
                 self._shelf.add(answer, vector, in_graph=in_graph)
+                self._admission.kept(answer)
+            elif vector is not None:
+                self._shelf.give(number, vector, in_graph=in_graph)
+            if not behind:
+                self._behind.drop(number)
+            elif (held := self._shelf.by_number(number)) is not None and not held.width:
+                self._behind.add([number], read=True)
+
+    def _wanted(self, answer: Answer, now_ns: int) -> bool:
+        """Say whether an answer of another process comes in.
+
+        Where both have kept one to the same request at once, both see the same of the two stay: were it the other's
+        each time, each would take off what the other took in, and none would be left.
+        """
+        if answer.number in self._shelf or not answer.kept_ns <= now_ns < answer.expires_ns:
+            return False
+        own = self._shelf.by_digest(answer.digest, now_ns=now_ns)
+        return own is None or (own.kept_ns, own.number) < (answer.kept_ns, answer.number)
 
     def gone(self, numbers: Iterable[int]) -> None:
         """Take answers off."""
@@ -573,6 +718,7 @@ class Tiers:
         """Write out what was learned, and let go of everything. May be called twice."""
         for task in list(self._learning):
             task.cancel()
+        await self._behind.aclose()
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*self._learning, return_exceptions=True)
         if self._file is not None:

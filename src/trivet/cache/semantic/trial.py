@@ -3,6 +3,7 @@
 Not here: reading files (`cli/cache`), embedding. The answer of a question is its class: a hit is right if the entry
 that is served is of the same class. A miss reveals the class of the question, as a fresh answer would; an audit
 reveals it too, and costs a call; a hit that is not audited reveals nothing.
+What looks planted is barred, as in a gateway; who asks, and where answers lead, is not known here.
 Invariants: the decider is told nothing that a gateway would not know; the same seed gives the same result.
 """
 
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from trivet.cache.semantic.index import Index
 from trivet.cache.semantic.look import NEIGHBOURS, Decider, Kept, Look, Near
+from trivet.cache.semantic.planted import planted
 from trivet.seams import Clock, Random
 
 if TYPE_CHECKING:
@@ -135,6 +137,7 @@ def replay(
     random: Random,
     clock: Clock,
     judge: Callable[[bool], bool] = bool,
+    bars: Callable[[str, str], str] = planted,
     tell: Callable[[int], None] = lambda done: None,
 ) -> Result:
     """Put questions before a decider, in their order.
@@ -143,6 +146,7 @@ def replay(
         rows: of each question, its row in `vicinity`; -1 for a text with nothing in it, which is only looked up
         exactly.
         judge: says "same" or not of two answers, given the truth; by default the truth.
+        bars: names why a kept question's answer is not for another question; "": it may be.
         tell: hears how many are done, now and then.
     """
     steps: list[Step] = []
@@ -167,7 +171,8 @@ def replay(
         for number, cosine in vicinity.nearest(row, NEIGHBOURS):
             entry = kept[number][0]
             entry.group_size = sizes[entry.group]
-            near.append((number, Near(entry, cosine)))
+            barred = bars(text, entry.text) if cosine >= decider.least else ""
+            near.append((number, Near(entry, cosine, barred=barred)))
         look = Look(text, [n for _, n in near])
         began = clock.mono_ns()
         verdict = decider.decide(look)
@@ -238,7 +243,8 @@ def replay_pairs(
             served.append(True)
             continue
         kept = Kept(text=pair.a, context=pair.context_a, group=0)
-        look = Look(pair.b, [Near(kept, pair.cosine, pair.context_cosine)], pair.context_b)
+        barred = planted(pair.b, pair.a) or planted(pair.context_b, pair.context_a)
+        look = Look(pair.b, [Near(kept, pair.cosine, pair.context_cosine, barred)], pair.context_b)
         began = clock.mono_ns()
         verdict = decider.decide(look)
         decision_ns.append(clock.mono_ns() - began)

@@ -86,6 +86,7 @@ class VCache:
     name = "vcache"
     keeps_same = False
     in_context = False
+    least = -1.0
 
     def __init__(self, max_error: float, random: Random) -> None:
         if not 0.0 <= max_error < 1.0:
@@ -99,6 +100,8 @@ class VCache:
         if not look.near:
             return Verdict(serve=False, chosen=-1, p_correct=None, audit=0.0, why="nothing near")
         near = look.near[0]
+        if near.barred:  # it is explored all the same: what comes of that is about the two questions
+            return Verdict(serve=False, chosen=0, p_correct=None, audit=0.0, why=near.barred)
         cosine, seen = round(near.cosine, 3), SEEDED + near.kept.seen
         if len(seen) < FEWEST:
             return Verdict(serve=False, chosen=0, p_correct=None, audit=0.0, why="few verdicts")

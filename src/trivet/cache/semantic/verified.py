@@ -3,7 +3,8 @@
 Not here: the guards (`words.py`), the numbers (`features.py`), the risk (`belief.py`), what may be taken
 (`promise.py`). Of the neighbours those are looked at whose guards let them through, one of each group, and the
 likeliest is meant.
-Invariants: a guarded neighbour is never served, however sure everything else is; nor one whose cosine is below `FLOOR`.
+Invariants: a guarded or barred neighbour is never served, however sure everything else is; nor one whose cosine is
+below `FLOOR`.
 """
 
 from collections import OrderedDict
@@ -53,6 +54,7 @@ class Verified:
     name = "verified"
     keeps_same = True
     in_context = True
+    least = FLOOR
 
     def __init__(self, prior: Prior, max_error: float) -> None:
         """Start from a prior. Args: max_error: in [0, 1), wrong hits of all answers."""
@@ -73,7 +75,7 @@ class Verified:
             if kept.group in groups or near.cosine < FLOOR:
                 continue
             known = read(kept.text)
-            why = guard(asked, known)
+            why = near.barred or guard(asked, known)
             in_context = 1.0
             if not why and kept.context != look.context:
                 why, in_context = self._compare_contexts(look, near)

@@ -111,13 +111,32 @@ def weight(word: str) -> float:
     return 0.1 if word in COMMON else 0.35 if word in LIGHT else 1.0
 
 
-@lru_cache(maxsize=8192)  # what is asked is met again as what is kept: some 2 kB each
-def read(text: str) -> Reading:
-    """Read a text."""
+class Weighed(NamedTuple):
+    """The words of a text, and what they weigh: the part of a `Reading` that takes a tenth of its time."""
+
+    words: tuple[str, ...]
+    stems: dict[str, float]
+    """As in `Reading`."""
+
+
+@lru_cache(maxsize=8192)  # what is asked is met again as what is kept: 0.9 kB each
+def weighed(text: str) -> Weighed:
+    """Read the words of a text, and no more."""
+    words = tuple(_WORD.findall(_plain(text).lower()))
+    return Weighed(words, {stem(word): weight(word) for word in dict.fromkeys(words)})
+
+
+def _plain(text: str) -> str:
     if len(text) > MAX_CHARACTERS:
         text = text[: MAX_CHARACTERS // 2] + " " + text[-MAX_CHARACTERS // 2 :]
-    plain = _APOSTROPHE.sub("", unicodedata.normalize("NFKC", text))
-    words = tuple(_WORD.findall(plain.lower()))
+    return _APOSTROPHE.sub("", unicodedata.normalize("NFKC", text))
+
+
+@lru_cache(maxsize=4096)  # the same: 2.3 kB each beside their words
+def read(text: str) -> Reading:
+    """Read a text."""
+    plain = _plain(text)
+    words, stems = weighed(text)
     numbers, rest = _numbers(words)
     bag = frozenset(words)
     kinds: dict[str, frozenset[str]] = {}
@@ -141,7 +160,7 @@ def read(text: str) -> Reading:
         roles=_roles(words, content),
         permit=next((PERMITS[w] for w in words[:8] if w in PERMITS), ""),
         language=language(plain, bag),
-        stems={stem(word): weight(word) for word in bag},
+        stems=stems,
     )
 
 

@@ -58,10 +58,15 @@ async def call_checks(settings: Settings, env: Mapping[str, str]) -> list[Check]
         return [bad("call", str(error), "export TRIVET_HOME=FOLDER")]
     prices = Prices(settings.targets)
     prices.warm()
-    return list(await asyncio.gather(*(_call(t, env, kit, prices) for t in settings.targets.values())))
+    vectors = settings.embedder.target if settings.embedder.kind == "target" else ""
+    kinds: dict[str, Kind] = {vectors: "embeddings"}
+    calls = (_call(t, env, kit, prices, kind=kinds.get(t.name, "chat")) for t in settings.targets.values())
+    return list(await asyncio.gather(*calls))
 
 
-async def _call(target: TargetSettings, env: Mapping[str, str], kit: Kit, prices: Prices) -> Check:
+async def _call(
+    target: TargetSettings, env: Mapping[str, str], kit: Kit, prices: Prices, *, kind: Kind = "chat"
+) -> Check:
     what = f"call of {target.name}"
     ours = target.provider == "embedder" or (target.provider == "llamacpp" and not target.base_url)
     if ours and not _is_here(target, kit, env):
@@ -75,7 +80,7 @@ async def _call(target: TargetSettings, env: Mapping[str, str], kit: Kit, prices
     except ConfigError as error:
         return bad(what, str(error), "See the line above about its key." if target.api_key else "Correct its section.")
     try:
-        return await _asked(what, target, provider, model=model, prices=prices, env=env)
+        return await _asked(what, target, provider, model=model, prices=prices, env=env, kind=kind)
     finally:
         await provider.aclose()
 
@@ -91,7 +96,14 @@ def _is_here(target: TargetSettings, kit: Kit, env: Mapping[str, str]) -> bool:
 
 
 async def _asked(
-    what: str, target: TargetSettings, provider: Provider, *, model: str, prices: Prices, env: Mapping[str, str]
+    what: str,
+    target: TargetSettings,
+    provider: Provider,
+    *,
+    model: str,
+    prices: Prices,
+    env: Mapping[str, str],
+    kind: Kind,
 ) -> Check:
     try:
         trouble = await _not_loaded(provider)
@@ -102,7 +114,7 @@ async def _asked(
             return bad(what, f"{clean(model)}: {clean(trouble, most=300)}", fix)
         began_ns = time.monotonic_ns()
         async with asyncio.timeout(_CALL_S):
-            usage, said = await _one_token(provider, model)
+            usage, said = await _one_token(provider, model, kind)
         took_ns = time.monotonic_ns() - began_ns
     except TimeoutError:
         words = f"{clean(model)}: no answer within {_CALL_S:.0f} s (loading: {_LOAD_S:.0f} s)"
@@ -125,9 +137,12 @@ async def _not_loaded(provider: Provider) -> str:
     return ""
 
 
-async def _one_token(provider: Provider, model: str) -> tuple[Usage | None, str]:
+async def _one_token(provider: Provider, model: str, kind: Kind) -> tuple[Usage | None, str]:
     """Ask for one token; by the other name of the limit where the first is refused. Or for a vector."""
-    if "chat" not in getattr(provider, "kinds", ("chat",)):
+    kinds = getattr(provider, "kinds", ("chat",))
+    if (
+        kind == "embeddings" or "chat" not in kinds or ("embeddings" in kinds and "embed" in model.lower())
+    ):  # as they are called everywhere
         return await _answer(provider, {"model": model, "input": "Say: yes"}, kind="embeddings")
     first, second = _LIMITS
     question = {"model": model, "messages": [{"role": "user", "content": "Say: yes"}]}

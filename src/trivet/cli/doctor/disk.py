@@ -64,16 +64,29 @@ def _room(folder: Path) -> Check:
     return bad("disk", f"{words}: requests are refused when an entry cannot be kept", fix)
 
 
+_RUNS = {
+    "minilm": "onnxruntime",
+    "onnx": "onnxruntime",
+    "sentence-transformers": "sentence-transformers",
+    "fastembed": "fastembed",
+}
+"""What embedders run on."""
+
+
 def engine_checks(settings: Settings, env: Mapping[str, str]) -> Iterator[Check]:
     """Look at what runs models in this machine, their files and folder, if a target needs them."""
     models = sorted({t.model for t in settings.targets.values() if t.provider == "llamacpp" and not t.base_url})
-    embedders = sorted({t.model for t in settings.targets.values() if t.provider == "embedder"})
+    usual = {settings.embedder.kind} - {"auto"}
+    embedders = sorted({t.model for t in settings.targets.values() if t.provider == "embedder"} | usual)
     if models and find_spec("xllamacpp") is None:
         yield bad("engine", "xllamacpp is not installed, and targets need it", MISSING.partition("Run: ")[2])
     elif models:
         yield ok("engine", f"xllamacpp {_version('xllamacpp')}")
     for kind in embedders:
-        words = f"onnxruntime {_version('onnxruntime')}" if kind == "minilm" else "needs nothing"
+        package = _RUNS.get(kind, "")
+        words = f"{package} {_version(package)}" if package else "needs nothing"
+        if kind == "target":
+            words = f"asks {settings.embedder.target}, which `trivet doctor --call` can try"
         yield ok(f"embedder {kind}", words)
     if not models and "minilm" not in embedders:
         return

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from trivet.cli.doctor import call, clock, credentials, disk, file, ledger, modes, port, targets
+from trivet.cli.doctor import call, clock, credentials, disk, file, ledger, modes, port, routers, targets
 from trivet.cli.doctor.check import Check, bad
 from trivet.config import home
 
@@ -34,10 +34,10 @@ _WHOSE = {"": "", "operator": "yours to fix", "upstream": "the provider's to fix
 def command(ctx: click.Context, config: Path | None, *, calls: bool, as_json: bool) -> None:
     """Check that everything is in place, and say how to put it right.
 
-    Looks at Python, trivet.toml, each target (can it be reached, is its key there, is its price known), engines and
-    keys that could be used, the port, the ledger, disk, clock and file modes. Asks the targets for their lists of
-    models, which costs nothing; with --call, for an answer too. Each line that is not in place says whose it is to
-    fix, and how. Ends with 1 if something would stop the gateway or a target, else with 0.
+    Looks at Python, trivet.toml, each target (can it be reached, is its key there, is its price known), the routers of
+    policies, engines and keys that could be used, the port, the ledger, disk, clock and file modes. Asks the targets
+    for their lists of models, which costs nothing; with --call, for an answer too. Each line that is not in place says
+    whose it is to fix, and how. Ends with 1 if something would stop the gateway or a target, else with 0.
 
     \b
     Examples:
@@ -66,6 +66,7 @@ async def _checks(config: Path | None, env: Mapping[str, str], *, calls: bool) -
         checks += [*credentials.credential_checks(settings, env), *(answer.check for answer in answers.values())]
         if calls:
             checks += await call.call_checks(settings, env)
+        checks += [*await routers.router_checks(settings, env)]
         checks += [*targets.price_checks(settings), *_told("engine", disk.engine_checks(settings, env))]
         checks += [port.port_check(settings, env), port.key_ring_check(env), port.files_check()]
         checks += clock.witness_checks({name: a.date for name, a in answers.items() if a.date is not None})

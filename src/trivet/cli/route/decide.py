@@ -13,10 +13,11 @@ import numpy as np
 
 from trivet.cli.text import clean, table
 from trivet.errors import ConfigError
-from trivet.routing.learned import file
+from trivet.routing.learned import file, learned
 from trivet.routing.learned.data import read_prompts
-from trivet.routing.pool.plan import Ask, Plan, Refused
+from trivet.routing.pool.plan import Ask, More, Plan, Point, Refused
 from trivet.routing.pool.pool import load, load_space
+from trivet.routing.triangle import calibration
 
 _AT_ONCE = 20_000
 """Prompts whose features are made at once: 120 MB."""
@@ -44,8 +45,9 @@ def decide(
 ) -> None:
     """Choose the cheapest model for each prompt so that quality stays at its floor.
 
-    FILE is a router; PROMPTS has `pid` and `prompt` (Parquet, JSON Lines or CSV). The floor is kept on the router's own
-    labels, as if whole domains had been drawn: prompts of other kinds than it was trained on have no such promise.
+    FILE is a router; PROMPTS has `pid` and `prompt` (Parquet, JSON Lines or CSV). The floor is kept on the labels of
+    your own traffic that `trivet route calibrate` put into the file; without, on those of training, as if whole domains
+    had been drawn. Prompts of other kinds than these have no such promise.
 
     \b
     Examples:
@@ -60,12 +62,17 @@ def decide(
         raise ConfigError(f"--reference {reference!r} is not in the pool: {', '.join(names)}.")
     parts = [read.texts[i : i + _AT_ONCE] for i in range(0, len(read.texts), _AT_ONCE)]
     features = np.concatenate([space.dense(part) for part in parts]).astype(float)
-    made = known.decide(features, names, Ask(quality=quality, confidence=confidence, reference=reference))
+    made = known.decide(
+        features,
+        names,
+        Ask(quality=quality, confidence=confidence, reference=reference),
+        labels=calibration.labels(learned.load(router), names, by="skills") if calibration.NAME in sections else None,
+    )
     if isinstance(made.plan, Refused):
         _refuse(made.plan)
         return
     _write(out, read.pids, made.models)
-    _print(made.plan, made.models, quality=quality, confidence=confidence, as_json=as_json)
+    _print(made.plan, made.models, made.more, quality=quality, confidence=confidence, as_json=as_json)
 
 
 def _write(out: Path, pids: tuple[str, ...], models: list[str]) -> None:
@@ -78,7 +85,9 @@ def _write(out: Path, pids: tuple[str, ...], models: list[str]) -> None:
         raise ConfigError(f"Cannot write {out}: {error.strerror or error}.") from error
 
 
-def _print(plan: Plan, models: list[str], *, quality: float, confidence: float, as_json: bool) -> None:
+def _print(
+    plan: Plan, models: list[str], more: tuple[More, ...], *, quality: float, confidence: float, as_json: bool
+) -> None:
     counts = Counter(models)
     shares = {name: counts[name] / max(1, len(models)) for name in plan.names}
     reference = plan.names[plan.reference]
@@ -91,7 +100,8 @@ def _print(plan: Plan, models: list[str], *, quality: float, confidence: float, 
             "labels": plan.labels,
             "quality": plan.point.quality,
             "at_least": plan.point.at_least,
-            "cost_of_reference": plan.point.cost_usd / plan.prices[plan.reference] if saves else 1.0,
+            "cost_of_reference": _cost(plan, plan.point),
+            "with_more_labels": [{"labels": m.labels, "cost_of_reference": _cost(plan, m.point)} for m in more],
         }
         click.echo(msgspec.json.format(msgspec.json.encode(told), indent=1).decode())
         return
@@ -99,7 +109,7 @@ def _print(plan: Plan, models: list[str], *, quality: float, confidence: float, 
     if saves:
         click.echo(
             f"At least {plan.point.at_least:.3f} of the quality of {clean(reference)}, {confidence:.0%} sure, on "
-            f"prompts like the router's; it rests on {plan.labels:,} prompts that the whole pool was tried on."
+            f"prompts like the labels; it rests on {plan.labels:,} prompts that the whole pool was tried on."
         )
     else:
         click.echo(
@@ -107,6 +117,16 @@ def _print(plan: Plan, models: list[str], *, quality: float, confidence: float, 
             f"promise {quality:g} of its quality, {confidence:.0%} sure. "
             "Add outcomes, or lower --quality or --confidence."
         )
+
+    if more:
+        now = f"now, {plan.labels:,} labels: {_cost(plan, plan.point):.2f}"
+        later = ", ".join(f"{m.labels:,} labels: {_cost(plan, m.point):.2f}" for m in more)
+        click.echo(f"What more labels like these would buy, as the cost of {clean(reference)} alone: {now}; {later}.")
+
+
+def _cost(plan: Plan, point: Point) -> float:
+    """Give what a point costs on the labels, of what the reference costs there."""
+    return 1.0 if point.weight < 0 else point.cost_usd / plan.prices[plan.reference]
 
 
 def _refuse(refused: Refused) -> None:

@@ -14,6 +14,7 @@ from trivet.cli.text import clean, table
 from trivet.errors import ConfigError
 from trivet.routing.learned import file
 from trivet.routing.learned.data import Outcomes, read_outcomes
+from trivet.routing.pool import clusters
 from trivet.routing.pool.enrolment import Told
 from trivet.routing.pool.pool import load, load_space
 
@@ -58,8 +59,11 @@ def enrol(*, router: Path, outcomes: Path, model: str, out: Path, confidence: fl
         others=_others(read, scores[rows], model),
         confidence=confidence,
     )
-    kept = {name: section for name, section in sections.items() if name not in pool.sections()}
-    digest = file.write(out, kept | grown.sections())
+    kept = {name: section for name, section in sections.items() if name not in pool.sections()} | grown.sections()
+    if clusters.NAME in sections:
+        added = clusters.load(sections).added(model, space.dense(texts).astype(float), scores[rows, at])
+        kept[clusters.NAME] = added.section(sections[clusters.NAME].arrays.get("seen"))
+    digest = file.write(out, kept)
     _print(model, told, confidence=confidence, out=out, digest=digest, as_json=as_json)
 
 

@@ -124,7 +124,7 @@ def _tried(
         "quality": {"small": float(ys.mean()), "large": float(yl.mean())},
         "cost_of_small": float(drawn["random"].cost[0]),
         "costs": "cost_usd" if priced else "calls",
-        "order": "gain" if pair.rule.mix == 1 else f"{pair.rule.mix:g} gain, the rest p_small",
+        "order": "gain, with ease" if pair.rule.eased else "gain",
         "in_training": {
             "prompts": pair.rule.prompts,
             "apgr_seen": pair.rule.apgr_seen,

@@ -42,7 +42,10 @@ MAX_ERROR = 0.01
     show_default=True,
     help="vcache, verified: wrong hits, of all answers.",
 )
-@click.option("--embedder", default="auto", show_default=True, help="builtin, minilm, or the name of a plugin's.")
+@click.option(
+    "--embedder", default="auto", show_default=True, help="builtin, minilm, ...; auto: the one that trivet.toml means."
+)
+@click.option("--config", type=click.Path(path_type=Path), help="Whose [embedder] it is.  [default: ./trivet.toml]")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first so many lines.")
 @click.option("--seed", type=int, default=0, show_default=True, help="What chance depends on: which hits are audited.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -54,6 +57,7 @@ def evaluate(
     threshold: float,
     max_error: float,
     embedder: str,
+    config: Path | None,
     limit: int | None,
     seed: int,
     as_json: bool,
@@ -75,7 +79,7 @@ def evaluate(
     rng = random.Random(seed)  # noqa: S311  # chance that can be repeated, no secret
     if stream is not None:
         questions = read_stream(stream, limit=limit)
-        vectors = embed([q.text for q in questions], embedder)
+        vectors = embed([q.text for q in questions], embedder, config=config)
         made = make(decider, vectors.name, threshold=threshold, max_error=max_error, rng=rng)
         result = replay(questions, trial.Foreseen(vectors.vectors), vectors, made, rng)
         told = trial.summary(result) | {"embed_ms_p50": vectors.embed_ms_p50}
@@ -83,7 +87,9 @@ def evaluate(
     else:
         assert pairs is not None
         read = read_pairs(pairs, limit=limit)
-        vectors = embed([t for p in read for side in (p.a, p.b) for t in (side.text, side.context) if t], embedder)
+        vectors = embed(
+            [t for p in read for side in (p.a, p.b) for t in (side.text, side.context) if t], embedder, config=config
+        )
         made = make(decider, vectors.name, threshold=threshold, max_error=max_error, rng=rng)
         told_pairs = _try_pairs(read, vectors, made, rng)
         print_json(told_pairs) if as_json else _print_pairs(told_pairs)

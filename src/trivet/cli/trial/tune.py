@@ -1,7 +1,7 @@
 """`trivet cache tune`: every decider at many settings on one's own labelled traffic; what to set, on what evidence.
 
 Not here: a trial (`cache/semantic/trial.py`), the drawing (`picture.py`).
-Invariant: nothing is recommended whose error could, at 95 %, be above what may be.
+Invariant: nothing is recommended whose error could, at 95 %, be above what may be, nor what promises less than that.
 """
 
 import random
@@ -37,7 +37,10 @@ SETTINGS = {
     show_default=True,
     help="Wrong hits that may be, of all answers.",
 )
-@click.option("--embedder", default="auto", show_default=True, help="builtin, minilm, or the name of a plugin's.")
+@click.option(
+    "--embedder", default="auto", show_default=True, help="builtin, minilm, ...; auto: the one that trivet.toml means."
+)
+@click.option("--config", type=click.Path(path_type=Path), help="Whose [embedder] it is.  [default: ./trivet.toml]")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first so many lines.")
 @click.option("--seed", type=int, default=0, show_default=True, help="What chance depends on: which hits are audited.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the curves into this SVG file.")
@@ -49,6 +52,7 @@ def tune(
     log: Path,
     max_error: float,
     embedder: str,
+    config: Path | None,
     limit: int | None,
     seed: int,
     picture: Path | None,
@@ -65,7 +69,7 @@ def tune(
       trivet cache tune traffic.jsonl.gz --picture curves.svg --json
     """
     questions = read_stream(log, limit=limit)
-    vectors = embed([q.text for q in questions], embedder)
+    vectors = embed([q.text for q in questions], embedder, config=config)
     points = list(_points(questions, vectors, seed))
     best = recommended(points, max_error)
     told = {
@@ -101,8 +105,12 @@ def _points(questions: Sequence[trial.Labelled], vectors: Embedded, seed: int) -
 
 
 def recommended(points: Sequence[dict[str, Any]], max_error: float) -> dict[str, Any] | None:
-    """Choose the point of most hits whose error is, at 95 %, within what may be; None: there is none."""
-    good = [p for p in points if p["error_high"] <= max_error]
+    """Choose the point of most hits whose error is, at 95 %, within what may be; None: there is none.
+
+    A promise looser than that is no choice, however little went wrong: on other traffic it would be used up.
+    """
+    kept = [p for p in points if p["decider"] == "static" or p["setting"] <= max_error]
+    good = [p for p in kept if p["error_high"] <= max_error]
     return max(good, key=lambda p: float(p["hit_rate"])) if good else None
 
 

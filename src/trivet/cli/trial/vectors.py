@@ -8,14 +8,15 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from importlib.util import find_spec
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 from click import progressbar
 
 from trivet import build
-from trivet.config import Settings
+from trivet.config import Settings, embedder_kind, load
 from trivet.errors import ConfigError, EmbedderError
 from trivet.seams import Embedder
 
@@ -49,21 +50,32 @@ class Embedded(NamedTuple):
     """Of the embedder."""
 
 
-def embed(texts: Sequence[str], kind: str) -> Embedded:
-    """Embed texts with the embedder of that kind. Raises ConfigError, EmbedderError."""
-    return asyncio.run(_embed(texts, kind))
+def embed(texts: Sequence[str], kind: str, *, config: Path | None = None) -> Embedded:
+    """Embed texts with the embedder of that kind; `auto`: the one that the file means. Raises ConfigError,
+    EmbedderError."""
+    return asyncio.run(_embed(texts, kind, load(config, os.environ)))
 
 
-async def _embed(texts: Sequence[str], kind: str) -> Embedded:
-    if kind == "auto":
-        kind = "builtin" if find_spec("onnxruntime") is None else "minilm"
-    kit = build.kit(Settings(), os.environ, tell=lambda line: click.echo(line, err=True))
-    embedder = kit.embedder(kind)
-    try:
+async def _embed(texts: Sequence[str], kind: str, found: Settings) -> Embedded:
+    kind = embedder_kind(found.embedder) if kind == "auto" else kind
+    settings = _alone(found, kind)
+    kit = build.kit(settings, os.environ, tell=lambda line: click.echo(line, err=True))
+    async with AsyncExitStack() as opened:
+        if kind == "target":  # what it costs is in the ledger
+            await opened.enter_async_context(build.stages(settings, kit))
+        embedder = kit.embedder(kind)
+        opened.push_async_callback(embedder.aclose)
         await _get_ready(embedder, kind)
         return await vectors_of(embedder, texts)
-    finally:
-        await embedder.aclose()
+
+
+def _alone(found: Settings, kind: str) -> Settings:
+    """Give settings with that embedder, and with nothing that it does not need. Raises ConfigError."""
+    target = found.targets.get(found.embedder.target)
+    if kind == "target" and target is None:
+        raise ConfigError('The embedder "target" is one of trivet.toml: write it into its [embedder].')
+    targets = {target.name: target} if kind == "target" and target is not None else {}
+    return Settings(embedder=found.embedder, models=found.models, ledger=found.ledger, targets=targets)
 
 
 async def vectors_of(embedder: Embedder, texts: Sequence[str]) -> Embedded:

@@ -32,21 +32,47 @@ class Pair:
     """Two models."""
 
     def __init__(
-        self, words: Mapping[bytes, complex], bias: complex, curves: tuple[Logistic, Logistic], rule: PairRule
+        self,
+        words: Mapping[bytes, complex],
+        bias: complex,
+        *,
+        curves: tuple[Logistic, Logistic],
+        orders: tuple[Logistic, Logistic],
+        rule: PairRule,
     ) -> None:
-        """Take the weights of each word, the small model's real and the large one's imaginary."""
+        """Take the weights of each word, the small model's real and the large one's imaginary.
+
+        Args:
+            words: each word's weights. bias: added to their sum.
+            curves: from sums to the chances that are told.
+            orders: from sums to the chances whose difference is the order.
+            rule: from the order to the gain.
+        """
         self._get = dict(words).get
         self._small_bias, self._large_bias = bias.real, bias.imag
         (self._small_a, self._small_b), (self._large_a, self._large_b) = curves
-        self._mix, self._a, self._b = rule.mix, rule.a, rule.b
+        (self._order_small_a, self._order_small_b), (self._order_large_a, self._order_large_b) = orders
+        self._a, self._b = rule.a, rule.b
         self.rule = rule
 
     def estimate(self, text: str) -> Gain:
         """Estimate both chances, and the gain."""
         found = words(text)
-        summed = sum(map(self._get, found, repeat(0j))) / sqrt(len(found) or 1)
+        return self._told(sum(map(self._get, found, repeat(0j))), len(found))
+
+    def read(self, text: str) -> tuple[Gain, float]:
+        """Estimate the same, and give the share of the text's words that are known, in [0, 1]."""
+        found = words(text)
+        weights = list(map(self._get, found, repeat(0j)))
+        return self._told(sum(weights), len(found)), 1.0 - weights.count(0j) / len(found) if found else 0.0
+
+    def _told(self, total: complex, count: int) -> Gain:
+        summed = total / sqrt(count or 1)
         small, large = summed.real + self._small_bias, summed.imag + self._large_bias
-        gain = self._a + self._b * (small - self._mix * large)
+        gain = self._a + self._b * (
+            1.0 / (1.0 + exp(-self._order_small_a - self._order_small_b * small))
+            - 1.0 / (1.0 + exp(-self._order_large_a - self._order_large_b * large))
+        )
         return Gain(
             1.0 / (1.0 + exp(-self._small_a - self._small_b * small)),
             1.0 / (1.0 + exp(-self._large_a - self._large_b * large)),
@@ -66,14 +92,28 @@ class Pool:
 
     def estimate(self, text: str) -> tuple[float, ...]:
         """Estimate each model's chance to be right: its expected score, in [0, 1]."""
+        return self.read(text)[0]
+
+    def read(self, text: str) -> tuple[tuple[float, ...], float]:
+        """Estimate the same, and give the share of the text's words that are known, in [0, 1]."""
         found = words(text)
-        rows = self._table.take(list(map(self._get, found, repeat(0))), 0)
+        places = list(map(self._get, found, repeat(0)))
+        rows = self._table.take(places, 0)
         sums = (np.add.reduce(rows) / sqrt(len(found) or 1) + self._bias).tolist()
-        return tuple(1.0 / (1.0 + exp(-a - b * z)) for z, (a, b) in zip(sums, self._curves, strict=True))
+        chances = tuple(1.0 / (1.0 + exp(-a - b * z)) for z, (a, b) in zip(sums, self._curves, strict=True))
+        return chances, 1.0 - places.count(0) / len(found) if found else 0.0
 
 
-def pair(space: Space, weights: Floats, bias: Floats, curves: tuple[Logistic, Logistic], rule: PairRule) -> Pair:
-    """Compile a pair from the weights [words, 2] of a space."""
+def pair(
+    space: Space,
+    weights: Floats,
+    bias: Floats,
+    *,
+    curves: tuple[Logistic, Logistic],
+    orders: tuple[Logistic, Logistic],
+    rule: PairRule,
+) -> Pair:
+    """Compile a pair from the weights [words, 2] of a space; see `Pair`."""
     both = (weights[:, 0].astype(np.float64) + 1j * weights[:, 1]).tolist()
     table = dict(zip(space.words, both, strict=True))
-    return Pair(table, complex(float(bias[0]), float(bias[1])), curves, rule)
+    return Pair(table, complex(float(bias[0]), float(bias[1])), curves=curves, orders=orders, rule=rule)

@@ -221,6 +221,8 @@ def _find(folder: Path, stem: str) -> Path:
 
 def _columns(file: Path) -> Columns:
     """Read a file into lists, one for each column, and `_ROW`. Raises ConfigError."""
+    if not file.exists():
+        raise ConfigError(f"There is no {file}.")
     if file.suffix == ".parquet":
         columns = _parquet(file)
     elif file.suffix == ".csv":
@@ -228,7 +230,7 @@ def _columns(file: Path) -> Columns:
     elif file.name.endswith((".jsonl", ".jsonl.gz")):
         columns = _gathered(_json_rows(file))
     else:
-        raise ConfigError(f"{file}: its name says not what it is. Known endings: {', '.join(KINDS)}.")
+        raise ConfigError(f"{file}: its name does not say what it is. Known endings: {', '.join(KINDS)}.")
     if not columns.get(_ROW):
         raise ConfigError(f"{file} has no row in it.")
     return columns

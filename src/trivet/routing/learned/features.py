@@ -4,7 +4,7 @@ Two views of the same words. A sparse row, over a vocabulary, is what a decision
 what weights are fitted on: the mean of the words' vectors (those of the builtin embedder, so that a word that training
 never saw still has a weight: that of its neighbours) and the most frequent words one by one. As all of it is linear,
 weights of the dense view are weights of the sparse one (`Space.spread`): nothing but a sum is left at run time, no
-tokenizer and no embedder. Length, digits, marks and the like were tried beside the words, and told nothing more.
+tokenizer and no embedder. What was tried beside the words and told nothing more is in docs/routing.md.
 
 Not here: what the weights are (`heads.py`), how they are added up in microseconds (`compiled.py`).
 Invariants: the same text gives the same numbers on every machine, in every process; no text raises; a space is made of
@@ -25,8 +25,12 @@ from trivet.errors import ConfigError
 
 Floats = NDArray[np.float32]
 
-CHARACTERS = 448
-"""Of a text, from its beginning: what is read. Longer ranks alike and costs more time (docs/routing.md)."""
+KIND = "words-2"
+"""Of which kind the numbers of a text are; other words, folding or reading is another kind, and another router file."""
+
+FIRST, LAST = 384, 64
+"""Characters of a text that are read, from its two ends: reading more costs more time and ranks no better, and the end
+is where a question is asked, or its choices are (docs/routing.md)."""
 
 FREQUENT = 500
 """Words with a weight of their own beside their vector's: 500 rank as 17,000 do, with 12,000 prompts."""
@@ -48,8 +52,10 @@ _FOLD = bytes(
 
 
 def words(text: str) -> list[bytes]:
-    """Split the beginning of a text into words, folded: 2 microseconds."""
-    return text[:CHARACTERS].encode("utf-8", "replace").translate(_FOLD).split()
+    """Split the ends of a text into words, folded: 2 microseconds."""
+    if len(text) > FIRST + LAST:
+        text = f"{text[:FIRST]} {text[-LAST:]}"
+    return text.encode("utf-8", "replace").translate(_FOLD).split()
 
 
 class Rows(NamedTuple):

@@ -65,20 +65,25 @@ def write(path: Path, sections: Mapping[str, Section]) -> str:
     data = _packed(sections)
     digest = hashlib.sha256(data).digest()
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            part = Path(file.name)
-            try:
-                file.write(data + digest)
-                file.flush()
-                os.fsync(file.fileno())
-                part.chmod(0o644)
-                part.replace(path)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
+        put(path, data + digest)
     except OSError as error:
         raise ConfigError(f"Cannot write {path}: {error.strerror or error}.") from error
     return digest.hex()
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file in one step: it is there in full, or what was there before is. Raises OSError."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        part = Path(file.name)
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            part.chmod(0o644)
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def read(path: Path) -> tuple[dict[str, Section], str]:

@@ -6,6 +6,9 @@ so the gain of any pair needs no head of its own. Beside the weights come predic
 two ways: one in five at random (what a known domain will be like), and whole domains, similar ones together (an
 unknown one).
 
+One head more is that of *ease*: what is left of a prompt's scores when each model's own level is taken off, on one
+scale for all prompts, whichever models answered them. It has the labels of all models to learn from.
+
 Not here: what is made of them (`calibrate.py`, `learned.py`).
 Invariant: no prediction for a prompt was made by weights that saw that prompt, or, the second way, its domain.
 """
@@ -27,6 +30,9 @@ FOLDS = 5
 REGIONS = 8
 """At most: groups of similar domains, each left out in its turn."""
 
+FEW = 3.0
+"""Labels of a prompt whose mean is worth half of what that of many is."""
+
 Numbers = NDArray[np.float64]
 
 
@@ -41,6 +47,12 @@ class Fitted(NamedTuple):
     """[prompts, models]: predictions with the prompt left out; NaN where the model has no outcome."""
     unseen: Numbers
     """The same, with the prompt's whole region left out. NaN too where nothing was left to fit on."""
+    ease: Floats
+    """[width + 1]: of dense rows, and the bias."""
+    ease_seen: Numbers
+    """[prompts], with the prompt left out."""
+    ease_unseen: Numbers
+    """[prompts], with its region left out; NaN where there is one region only."""
 
 
 def fit(
@@ -78,7 +90,10 @@ def fit(
             made[np.ix_(at, some)] = _left_out(x, y, folds)
         done += len(some)
         tell(done)
-    return Fitted(weights, bias, seen, unseen)
+    easy, counts = _ease(scores)
+    whole, level = _solve([_Moments.of(rows, easy[:, None], counts)])
+    left = [_left_out(rows, easy[:, None], folds, counts)[:, 0] for folds in (fifths, regions)]
+    return Fitted(weights, bias, seen, unseen, np.append(whole[:, 0], level), *left)
 
 
 def regions(rows: Floats, domains: Sequence[str], *, seed: int = 0) -> NDArray[np.int64]:
@@ -93,18 +108,36 @@ def regions(rows: Floats, domains: Sequence[str], *, seed: int = 0) -> NDArray[n
     return found
 
 
+def _ease(scores: Numbers) -> tuple[Numbers, Numbers]:
+    """Give how easy each prompt is beyond what the models are that answered it, [n], and how much that counts, [n]."""
+    there = ~np.isnan(scores)
+    known, levels = np.where(there, scores, 0.0), np.zeros(scores.shape[1])
+    each, labels = there.sum(1), np.maximum(there.sum(0), 1)
+    easy = np.zeros(len(scores))
+    for _ in range(30):  # by turns; three digits are more than is used
+        easy = (known - there * levels).sum(1) / (each + 1.0)
+        levels = (known - there * easy[:, None]).sum(0) / labels
+    return easy, each / (each + FEW)
+
+
 class _Moments(NamedTuple):
     """Sums over some prompts, of which those over all can be added up."""
 
-    n: int
+    n: float
     x: Numbers
     y: Numbers
     xx: Numbers
     xy: Numbers
 
     @classmethod
-    def of(cls, x: Floats, y: Numbers) -> "_Moments":
-        return cls(len(x), x.sum(0, np.float64), y.sum(0), (x.T @ x).astype(np.float64), (x.T @ y).astype(np.float64))
+    def of(cls, x: Floats, y: Numbers, counts: Numbers | None = None) -> "_Moments":
+        """Add up; `counts` [n]: how much each prompt counts, without one each."""
+        if counts is None:
+            xx, xy = (x.T @ x).astype(np.float64), (x.T @ y).astype(np.float64)
+            return cls(len(x), x.sum(0, np.float64), y.sum(0), xx, xy)
+        heavy = (x * counts[:, None]).astype(np.float32)
+        xx, xy = (heavy.T @ x).astype(np.float64), (heavy.T @ y).astype(np.float64)
+        return cls(float(counts.sum()), heavy.sum(0, np.float64), counts @ y, xx, xy)
 
 
 def _solve(parts: Sequence[_Moments]) -> tuple[Floats, Floats]:
@@ -116,9 +149,12 @@ def _solve(parts: Sequence[_Moments]) -> tuple[Floats, Floats]:
     return weights.astype(np.float32), (y - x @ weights).astype(np.float32)
 
 
-def _left_out(x: Floats, y: Numbers, folds: NDArray[np.int64]) -> Numbers:
+def _left_out(x: Floats, y: Numbers, folds: NDArray[np.int64], counts: Numbers | None = None) -> Numbers:
     made = np.full_like(y, np.nan)
-    parts = {fold: _Moments.of(x[folds == fold], y[folds == fold]) for fold in np.unique(folds).tolist()}
+    parts = {}
+    for fold in np.unique(folds).tolist():
+        at = folds == fold
+        parts[fold] = _Moments.of(x[at], y[at], None if counts is None else counts[at])
     for fold in parts:
         others = [part for name, part in parts.items() if name != fold]
         if others:

@@ -18,12 +18,9 @@ from numpy.typing import NDArray
 from trivet.embed.builtin import TABLE_SHA256
 from trivet.errors import ConfigError
 from trivet.routing.learned import compiled, file, heads
-from trivet.routing.learned.calibrate import Logistic, Numbers, PairRule, logistic, pair_rule
+from trivet.routing.learned.calibrate import Logistic, Numbers, PairRule, View, logistic, pair_rule
 from trivet.routing.learned.data import Outcomes
-from trivet.routing.learned.features import Floats, Space, learn
-
-FEATURES = "words-1"
-"""Of which kind the numbers of a text are; other words, folding or length is another kind, and another file."""
+from trivet.routing.learned.features import KIND, Floats, Space, learn
 
 LEAST = 20
 """Labels of a model: with fewer its curve says nothing."""
@@ -59,6 +56,10 @@ class Evidence(NamedTuple):
     unseen: Floats
     """Its region of domains left out; where `regional` is 0, there was no other to learn from."""
     regional: NDArray[np.uint8]
+    ease: Floats
+    """[prompts], with the prompt left out."""
+    ease_unseen: Floats
+    """[prompts], with its region left out."""
     domain: NDArray[np.int32]
     """[prompts], places in `Trained.domains`."""
     text: NDArray[np.int64]
@@ -75,12 +76,14 @@ class Learned:
         space: Space,
         weights: Floats,
         bias: Floats,
+        ease: Floats,
         curves: Sequence[Logistic],
         evidence: Evidence,
         others: dict[str, file.Section] | None = None,
         digest: str = "",
     ) -> None:
-        """See `train` and `load`. `weights` are of dense rows, [width, models]."""
+        """See `train` and `load`. `weights` are of dense rows, [width, models], `ease` of these and 1, [width + 1]."""
+        self.ease = ease
         self.about, self.space, self.evidence = about, space, evidence
         self.models = about.models
         self.weights, self.bias, self.curves = weights, bias, tuple(curves)
@@ -101,9 +104,17 @@ class Learned:
         made = self._pairs.get((small, large))
         if made is None:
             at = [self.place(small), self.place(large)]
-            curves = self.curves[at[0]], self.curves[at[1]]
             rule = self.rule(small, large)
-            made = compiled.pair(self.space, self.space.spread(self.weights[:, at]), self.bias[at], curves, rule)
+            weights, bias = self.weights[:, at], self.bias[at]
+            curves = self.curves[at[0]], self.curves[at[1]]
+            orders = Logistic(rule.small.a, rule.small.b), Logistic(rule.large.a, rule.large.b)
+            if rule.eased:  # the ease is linear too: it goes into the weights, and what is summed are log odds
+                of = np.array([rule.small, rule.large], np.float32)  # a, b, ease of each
+                weights = weights * of[:, 1] + np.outer(self.ease[:-1], of[:, 2])
+                bias = of[:, 0] + bias * of[:, 1] + self.ease[-1] * of[:, 2]
+                curves = orders = Logistic(0.0, 1.0), Logistic(0.0, 1.0)
+            spread = self.space.spread(weights)
+            made = compiled.pair(self.space, spread, bias, curves=curves, orders=orders, rule=rule)
             self._pairs[small, large] = made
         return made
 
@@ -113,27 +124,54 @@ class Learned:
         Raises:
             ConfigError: one of them is not known.
         """
+        return self.pool(targets).estimate(text)
+
+    def pool(self, targets: Sequence[str]) -> compiled.Pool:
+        """Compile models, once. Raises ConfigError: one of them is not known."""
         key = tuple(targets)
         pool = self._pools.get(key)
         if pool is None:
             at = [self.place(name) for name in key]
             spread = self.space.spread(self.weights[:, at])
             pool = self._pools[key] = compiled.Pool(self.space, spread, self.bias[at], [self.curves[i] for i in at])
-        return pool.estimate(text)
+        return pool
+
+    def chances(self, models: Sequence[str], sums: Numbers, ease: Numbers) -> Numbers:
+        """Turn sums of heads [n, models], and the ease [n], into chances [n, models]; of a pair the difference is the
+        gain.
+
+        Raises:
+            ConfigError: one of the models is not known.
+        """
+        at = [self.place(name) for name in models]
+        made = np.stack([self.curves[i].at(sums[:, k]) for k, i in enumerate(at)], 1)
+        if len(models) == 2:  # whose gain was fitted as such
+            rule = self.rule(models[0], models[1])
+            if rule.eased:
+                made[:, 1] = rule.large.at(sums[:, 1], ease)
+            gain = np.clip(rule.a + rule.b * rule.order(sums, ease), -1.0, 1.0)
+            made = np.stack([made[:, 1] + gain, made[:, 1]], 1)
+        return made
 
     def rule(self, small: str, large: str) -> PairRule:
         """Say how a pair is ordered, from the prompts that both answered in training. Raises ConfigError."""
-        _, scores, seen, unseen = self.common(small, large)
-        return pair_rule(scores, seen, unseen)
+        return pair_rule(*self.common(small, large))
 
-    def common(self, small: str, large: str) -> tuple[NDArray[np.int32], Numbers, Numbers, Numbers]:
-        """Give the training prompts that both answered: their numbers [n], then scores, seen, unseen, [n, 2] each."""
+    def common(self, small: str, large: str) -> tuple[View, View]:
+        """Give the training prompts that both answered, as they were predicted when left out at random, and when left
+        out with their region; of these there may be fewer.
+        """
         e = self.evidence
         one, other = (np.flatnonzero(e.model == self.place(name)) for name in (small, large))
         prompts, i, j = np.intersect1d(e.prompt[one], e.prompt[other], assume_unique=True, return_indices=True)
         at = np.stack([one[i], other[j]], 1)
-        unseen = np.where(e.regional[at] == 1, e.unseen[at], np.nan).astype(np.float64)
-        return prompts, e.score[at].astype(np.float64), e.seen[at].astype(np.float64), unseen
+        scores = e.score[at].astype(np.float64)
+        regional = (e.regional[at] == 1).all(1)
+        unseen, away = e.unseen[at].astype(np.float64), e.ease_unseen[prompts].astype(np.float64)
+        return (
+            View(e.seen[at].astype(np.float64), e.ease[prompts].astype(np.float64), scores),
+            View(unseen[regional], away[regional], scores[regional]),
+        )
 
     def place(self, model: str) -> int:
         """Give the place of a model. Raises ConfigError: it is not known."""
@@ -162,7 +200,7 @@ class Learned:
         made = {
             "heads": file.Section(
                 msgspec.to_builtins(self.about),
-                {"words": words, "weights": self.weights, "bias": self.bias, "curves": curves},
+                {"words": words, "weights": self.weights, "bias": self.bias, "ease": self.ease, "curves": curves},
             ),
             "evidence": file.Section({}, e._asdict()),
         }
@@ -176,24 +214,26 @@ def load(path: Path) -> Learned:
         ConfigError: there is none, or it cannot be used: truncated, changed, of another version, or not whole.
     """
     sections, digest = file.read(path)
+    _check_kind(path, sections)
     try:
         heads_, evidence = sections["heads"], sections["evidence"]
         about = msgspec.convert(heads_.facts, Trained)
-        words, weights, bias, curves = (heads_.arrays[name] for name in ("words", "weights", "bias", "curves"))
+        words, weights, bias, ease, curves = (
+            heads_.arrays[name] for name in ("words", "weights", "bias", "ease", "curves")
+        )
         told = Evidence(**{name: evidence.arrays[name] for name in Evidence._fields})
     except (KeyError, msgspec.ValidationError) as error:
         raise ConfigError(f"{path} has not the parts of a router: {error}. Train it again.") from error
-    if (about.features, about.vectors) != (FEATURES, TABLE_SHA256):
-        raise ConfigError(f"{path} was trained for other features than this Trivet has. Train it again.")
     space = Space(words.tobytes().split(b"\n"), frequent=about.frequent)
     models, outcomes = len(about.models), len(told.score)
     whole = (
         weights.shape == (space.dense_width, models)
         and bias.shape == (models,)
+        and ease.shape == (space.dense_width + 1,)
         and curves.shape == (models, 2)
         and len(about.labels) == models == len(set(about.models))
         and all(column.shape == (outcomes,) for column in told[:6])
-        and told.text.shape == told.domain.shape == (about.prompts,)
+        and all(column.shape == (about.prompts,) for column in told[6:])
         and bool(((told.model >= 0) & (told.model < models)).all())
         and bool(((told.prompt >= 0) & (told.prompt < len(told.domain))).all())
     )
@@ -204,6 +244,7 @@ def load(path: Path) -> Learned:
         space=space,
         weights=weights.astype(np.float32),
         bias=bias.astype(np.float32),
+        ease=ease.astype(np.float32),
         curves=[Logistic(float(a), float(b)) for a, b in curves],
         evidence=told,
         others={name: section for name, section in sections.items() if name not in ("heads", "evidence")},
@@ -250,11 +291,13 @@ def train(outcomes: Outcomes, *, date: str, seed: int = 0, tell: Callable[[int],
         seen=np.nan_to_num(fitted.seen[prompt, model], nan=0.5).astype(np.float32),
         unseen=np.nan_to_num(unseen, nan=0.5).astype(np.float32),
         regional=np.isfinite(unseen).astype(np.uint8),
+        ease=fitted.ease_seen.astype(np.float32),
+        ease_unseen=np.nan_to_num(fitted.ease_unseen, nan=0.0).astype(np.float32),
         domain=domain,
         text=np.array([_digest(text) for text in prompts.texts], np.int64),
     )
     about = Trained(
-        features=FEATURES,
+        features=KIND,
         vectors=TABLE_SHA256,
         date=date,
         seed=seed,
@@ -266,7 +309,26 @@ def train(outcomes: Outcomes, *, date: str, seed: int = 0, tell: Callable[[int],
         labels=tuple(labels.tolist()),
     )
     curves = [_curve(evidence, i) for i in range(len(outcomes.models))]
-    return Learned(about=about, space=space, weights=fitted.weights, bias=fitted.bias, curves=curves, evidence=evidence)
+    return Learned(
+        about=about,
+        space=space,
+        weights=fitted.weights,
+        bias=fitted.bias,
+        ease=fitted.ease.astype(np.float32),
+        curves=curves,
+        evidence=evidence,
+    )
+
+
+def _check_kind(path: Path, sections: dict[str, file.Section]) -> None:
+    """Raise ConfigError where a file is an older or a newer Trivet's, before its parts are looked for."""
+    facts = sections["heads"].facts if "heads" in sections else {}
+    made = facts.get("features", KIND), facts.get("vectors", TABLE_SHA256)
+    if made != (KIND, TABLE_SHA256):
+        raise ConfigError(
+            f"{path} was trained for features of another kind ({made[0]}) than this Trivet has ({KIND}). "
+            "Train it again."
+        )
 
 
 def _digest(text: str) -> int:

@@ -16,11 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivet.routing.pool.logistic import Floats, Normal
-from trivet.routing.pool.promise import STEPS, Held, walk
+from trivet.routing.pool.promise import STEPS, Held, more, walk
 
 MISFIT = 0.1
 """By how much the difference of two estimates, of models never tried on the same prompts, may be wrong where it decides
 (a standard deviation): a few skills do not tell all, and choices are made where they differ."""
+
+
+TIMES = (2, 5, 10)
+"""So many times the labels that there are, of which a forecast tells."""
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,6 +115,14 @@ class Plan(NamedTuple):
         return order
 
 
+class More(NamedTuple):
+    """What could be had with more labels."""
+
+    labels: int
+    point: Point
+    """Its `at_least` is of the labels that there are."""
+
+
 class Refused(NamedTuple):
     """An ask that cannot be met, and what can."""
 
@@ -150,6 +162,29 @@ def plan(ask: Ask, evidence: Evidence) -> Plan | Refused:
     best = min(fits, key=lambda p: _aimed(ask, p))
     mean = tuple(float(c) for c in np.nanmean(prices, axis=0))
     return Plan(evidence.names, reference, best.weight, mean, best, held.labels, curve)
+
+
+def forecast(ask: Ask, evidence: Evidence, found: Plan) -> tuple[More, ...]:
+    """Say what more labels would buy, if they were like those there are; nothing where estimates stand for labels."""
+    prices, _ = _prices(ask, evidence)
+    rows = np.flatnonzero(~np.isnan(evidence.scores).any(axis=1))
+    if ask.quality is None or not len(rows) or (len(rows) < len(evidence.scores) and evidence.doubts is not None):
+        return ()
+    chosen = choices(evidence.estimates, prices, np.array([p.weight for p in found.curve]), found.reference)
+    gains, base, groups = _gained(evidence, chosen, rows, found.reference)
+    made = []
+    for times in TIMES:
+        step = more(
+            gains,
+            base,
+            quality=ask.quality,
+            confidence=ask.confidence,
+            labels=times * len(rows),
+            groups=groups,
+            fresh=evidence.fresh,
+        )
+        made.append(More(times * len(rows), min(found.curve[: step + 1], key=lambda p: _aimed(ask, p))))
+    return tuple(made)
 
 
 def path(estimates: Floats, prices: Floats, *, steps: int = STEPS) -> Floats:
@@ -198,10 +233,7 @@ def _held(ask: Ask, evidence: Evidence, chosen: NDArray[np.int64], reference: in
     known = ~np.isnan(evidence.scores)
     used = known.all(axis=1) if evidence.doubts is None else np.ones(len(known), bool)
     rows = np.flatnonzero(used)
-    scores, picked = np.where(known, evidence.scores, evidence.estimates)[rows], chosen[:, rows]
-    base = scores[:, reference]
-    gains = np.array([scores[np.arange(len(rows)), row] - base for row in picked]).reshape(len(chosen), -1)
-    groups = None if evidence.groups is None else evidence.groups[rows].astype(float)
+    gains, base, groups = _gained(evidence, chosen, rows, reference)
     held = walk(
         gains,
         base,
@@ -209,9 +241,19 @@ def _held(ask: Ask, evidence: Evidence, chosen: NDArray[np.int64], reference: in
         confidence=ask.confidence,
         groups=groups,
         fresh=evidence.fresh,
-        doubt=_doubt(evidence, picked, rows, reference, ask.quality or 0.0),
+        doubt=_doubt(evidence, chosen[:, rows], rows, reference, ask.quality or 0.0),
     )
     return held._replace(labels=int(known.all(axis=1).sum()))
+
+
+def _gained(
+    evidence: Evidence, chosen: NDArray[np.int64], rows: NDArray[np.int64], reference: int
+) -> tuple[Floats, Floats, Floats | None]:
+    """Give what each step's choices score more than the reference on some prompts [steps, n], its scores, groups."""
+    scores = np.where(np.isnan(evidence.scores), evidence.estimates, evidence.scores)[rows]
+    base, at = scores[:, reference], np.arange(len(rows))
+    gains = np.array([scores[at, row] - base for row in chosen[:, rows]]).reshape(len(chosen), -1)
+    return gains, base, None if evidence.groups is None else evidence.groups[rows].astype(float)
 
 
 def _doubt(

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from trivet.errors import ConfigError
 from trivet.routing.learned.data import Outcomes
-from trivet.routing.learned.features import Space
+from trivet.routing.learned.features import KIND, Space
 from trivet.routing.learned.file import Section
 from trivet.routing.pool.enrolment import Told, enrol
 from trivet.routing.pool.logistic import Floats, Normal
-from trivet.routing.pool.plan import Ask, Evidence, Plan, Refused, choices, plan
+from trivet.routing.pool.plan import Ask, Evidence, More, Plan, Refused, choices, forecast, plan
 from trivet.routing.pool.skills import FEWEST, REGULAR, Model, Skills, learn
 
 PREFIX = "pool/"
@@ -78,6 +78,8 @@ class Decided(NamedTuple):
 
     models: list[str]
     plan: Plan | Refused
+    more: tuple[More, ...] = ()
+    """What more labels would buy."""
 
 
 class Pool:
@@ -143,14 +145,21 @@ class Pool:
                 costs[at, j] = np.exp(family.skills.cost(features[at]) + model.price)
         return chances, costs
 
-    def decide(self, features: Floats, names: Sequence[str], ask: Ask) -> Decided:
+    def decide(self, features: Floats, names: Sequence[str], ask: Ask, *, labels: Evidence | None = None) -> Decided:
         """Choose a model for each text.
+
+        Args:
+            labels: what the promise is to rest on; None: the outcomes of training.
 
         Raises:
             ConfigError: a model is not known, or the ask is out of range.
         """
         chances, costs = self.estimates(features, names)
         evidence = self.evidence(features, names)
+        if labels is not None:
+            costs_known = np.isfinite(labels.costs).all()
+            usual = np.tile(np.nanmean(costs, axis=0), (len(labels.scores), 1))
+            evidence = labels if costs_known else labels._replace(costs=usual)
         if not ask.reference:
             # Whoever is best on the traffic: by estimates that are calibrated on labels.
             best = (chances if not len(evidence.estimates) else evidence.estimates).mean(axis=0)
@@ -165,7 +174,7 @@ class Pool:
             return Decided([], found)
         prices = costs if ask.aim != "latency" else np.tile(found.prices, (len(costs), 1))
         picked = choices(chances, prices, np.array([found.weight]), found.reference)[0]
-        return Decided([names[int(i)] for i in picked], found)
+        return Decided([names[int(i)] for i in picked], found, forecast(ask, evidence, found))
 
     def evidence(self, features: Floats, names: Sequence[str]) -> Evidence:
         """Gather what is known of these models on prompts of the kinds that the texts are of."""
@@ -173,6 +182,14 @@ class Pool:
         homes = self.homes(features, names)
         shares = np.bincount(homes[homes >= 0], minlength=len(self.families)) / max(1, len(homes))
         parts = [family for family, share in zip(self.families, shares, strict=True) if share >= _LEAST_SHARE]
+        return self.gathered(parts, names, fresh=len(features))
+
+    def gathered(self, parts: Sequence[Family], names: Sequence[str], *, fresh: int | None) -> Evidence:
+        """Gather what these families know of models that were tried in each of them.
+
+        Args:
+            fresh: see `Evidence`.
+        """
         width = max((p.rows.shape[1] for p in parts), default=1)
         estimates, costs, scores, groups = [np.zeros((0, len(names)))], [np.zeros((0, len(names)))], [], []
         slopes: list[Floats] = []
@@ -198,7 +215,7 @@ class Pool:
             costs=np.concatenate(costs),
             scores=np.concatenate(scores) if scores else np.zeros((0, len(names))),
             groups=np.concatenate(groups) if groups else None,
-            fresh=len(features),
+            fresh=fresh,
             doubts=tuple(parts[0].model(name).weights.part(width) for name in names) if one else None,
             slopes=slopes[0] if one else None,
         )
@@ -293,7 +310,7 @@ def build(
 def space_section(space: Space) -> dict[str, Section]:
     """Give the words that features are made of, as they are written."""
     joined = np.frombuffer(b"\n".join(space.words), np.uint8)
-    return {f"{PREFIX}words": Section({"frequent": space.frequent}, {"words": joined})}
+    return {f"{PREFIX}words": Section({"features": KIND, "frequent": space.frequent}, {"words": joined})}
 
 
 def load_space(sections: dict[str, Section]) -> Space:
@@ -301,6 +318,10 @@ def load_space(sections: dict[str, Section]) -> Space:
     section = sections.get(f"{PREFIX}words")
     if section is None or "words" not in section.arrays or not isinstance(section.facts.get("frequent"), int):
         raise ConfigError("The router has no words for its pool. Train it again.")
+    if section.facts.get("features") != KIND:
+        raise ConfigError(
+            f"The router's pool was trained for features of another kind than this Trivet has ({KIND}). Train it again."
+        )
     words = section.arrays["words"].tobytes()
     return Space(words.split(b"\n") if words else [], frequent=section.facts["frequent"])
 

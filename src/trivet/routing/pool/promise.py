@@ -92,17 +92,25 @@ def walk(
 
 
 def more(
-    gains: Floats, reference: Floats, *, quality: float, confidence: float, labels: int, groups: Floats | None = None
+    gains: Floats,
+    reference: Floats,
+    *,
+    quality: float,
+    confidence: float,
+    labels: int,
+    groups: Floats | None = None,
+    fresh: int | None = None,
 ) -> int:
-    """Say how far one could go with that many labels, if they were like those there are: a step."""
+    """Say how far one could go with that many labels, if they were like those there are: a step; see `walk`.
+
+    Where groups are given, more labels are of more groups in the same measure.
+    """
     _check(quality, confidence)
     if len(reference) < _FEWEST or labels < _FEWEST:
         return 0
-    over, error = _bounds(gains, reference, quality, groups)
-    # Smoothed by being monotone: what a path of few labels does by luck is no forecast.
-    low = np.minimum.accumulate(over - NormalDist().inv_cdf(confidence) * error * np.sqrt(len(reference) / labels))
-    failed = np.flatnonzero(low[1:] < 0)
-    return int(failed[0]) if len(failed) else len(low) - 1
+    over, error = _bounds(gains, reference, quality, groups, fresh, labels=labels)
+    failed = np.flatnonzero((over - NormalDist().inv_cdf(confidence) * error)[1:] < 0)
+    return int(failed[0]) if len(failed) else len(over) - 1
 
 
 def _check(quality: float, confidence: float) -> None:
@@ -113,15 +121,24 @@ def _check(quality: float, confidence: float) -> None:
 
 
 def _bounds(
-    gains: Floats, reference: Floats, quality: float, groups: Floats | None, fresh: int | None = None
+    gains: Floats,
+    reference: Floats,
+    quality: float,
+    groups: Floats | None,
+    fresh: int | None = None,
+    *,
+    labels: int | None = None,
 ) -> tuple[Floats, Floats]:
-    """Give the mean of what is over the floor, and its standard error, for each step."""
+    """Give the mean of what is over the floor, and its standard error, for each step; `labels`: as if there were so
+    many.
+    """
     n = len(reference)
+    fewer = 1.0 if labels is None else n / labels
     over = gains + (1.0 - quality) * reference
     mean = (over.sum(axis=1) - WORST) / (n + WORST)
     square = ((over**2).sum(axis=1) + WORST) / (n + WORST)
     error = np.sqrt(
-        np.maximum(square - mean**2, 0.0) / n * (1.0 if fresh is None else 1.0 + n / max(fresh, LEAST_FRESH))
+        np.maximum(square - mean**2, 0.0) / n * (fewer + (0.0 if fresh is None else n / max(fresh, LEAST_FRESH)))
     )
     if groups is not None:
         _, at = np.unique(groups, return_inverse=True)
@@ -131,7 +148,7 @@ def _bounds(
             is_in = np.zeros((n, k))
             is_in[np.arange(n), at] = 1.0
             sums = (over - over.mean(axis=1, keepdims=True)) @ is_in
-            error = np.maximum(error, np.sqrt((sums**2).sum(axis=1) * k / (k - 1) * (1.0 + FOREIGN)) / n)
+            error = np.maximum(error, np.sqrt((sums**2).sum(axis=1) * k / (k - 1) * (1.0 + FOREIGN) * fewer) / n)
     return mean, error
 
 

@@ -1,0 +1,1 @@
+"""The triangle in force: what a policy holds, weighed for each request by a trained router."""
