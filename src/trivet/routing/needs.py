@@ -57,13 +57,7 @@ class Needs:
 
     @cached_property
     def _messages(self) -> list[_Message]:
-        raw = self._request.fields.get("messages")
-        if raw is None:
-            return []
-        try:
-            return _read_messages(raw)
-        except (msgspec.MsgspecError, UnicodeError):
-            return []
+        return _messages(self._request)
 
     @cached_property
     def abilities(self) -> frozenset[str]:
@@ -114,22 +108,12 @@ class Needs:
     @cached_property
     def question(self) -> str:
         """The last words of the user, or "" where they are none."""
-        for message in reversed(self._messages):
-            if message.role == "user":
-                if isinstance(message.content, str):
-                    return message.content
-                return "\n".join(part.text for part in _parts(message) if part.text)
-        return ""
+        return next((_text(m) for m in reversed(self._messages) if m.role == "user"), "")
 
     @cached_property
     def said(self) -> str:
         """All words of the user, a line for each turn."""
-        told = (
-            m.content if isinstance(m.content, str) else "\n".join(p.text for p in _parts(m) if p.text)
-            for m in self._messages
-            if m.role == "user"
-        )
-        return "\n".join(filter(None, told))
+        return "\n".join(filter(None, [_text(m) for m in self._messages if m.role == "user"]))
 
     @cached_property
     def earlier(self) -> tuple[int, int]:
@@ -144,6 +128,27 @@ class Needs:
         """Of the question: `en`, `de`, ..., or the name of its script; "" where that cannot be said."""
         text = self.question[:MAX_READ]
         return language(text, frozenset(_WORD.findall(text.lower())))
+
+
+def told(request: Request) -> list[str]:
+    """Give the words of each turn of the user, in their order."""
+    return [_text(message) for message in _messages(request) if message.role == "user"]
+
+
+def _messages(request: Request) -> list[_Message]:
+    raw = request.fields.get("messages")
+    if raw is None:
+        return []
+    try:
+        return _read_messages(raw)
+    except (msgspec.MsgspecError, UnicodeError):
+        return []
+
+
+def _text(message: _Message) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return "\n".join(part.text for part in _parts(message) if part.text)
 
 
 def _parts(message: _Message) -> list[_Part]:

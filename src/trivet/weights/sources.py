@@ -239,10 +239,12 @@ def _wheel(requirement: str, *, sink: Sink, work: Path, env: Mapping[str, str]) 
 
 
 def _bytes_below(folder: Path) -> int:
+    """Count what pip has written so far. It moves its files and removes its folders while we look."""
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # pip moves its files while we look
-            total += path.stat().st_size if path.is_file() else 0
+    for home, _, names in os.walk(folder):  # a folder that is gone is passed over, which `rglob` does not do
+        for name in names:
+            with suppress(OSError):
+                total += Path(home, name).lstat().st_size
     return total
 
 

@@ -108,8 +108,9 @@ class Plan(NamedTuple):
             prices: of this request, if known; else those on average.
         """
         paid = self.prices if prices is None else prices
-        worth = [p - self.weight * c for p, c in zip(estimates, paid, strict=True)]
-        order = sorted(range(len(worth)), key=lambda i: -worth[i])
+        weight = self.weight
+        worth = [p - weight * c for p, c in zip(estimates, paid, strict=True)]
+        order = sorted(range(len(worth)), key=worth.__getitem__, reverse=True)  # which leaves equals as they stand
         if self.weight < 0.0:
             order = [self.reference, *(i for i in sorted(order, key=lambda i: -estimates[i]) if i != self.reference)]
         return order

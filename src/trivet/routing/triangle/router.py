@@ -22,7 +22,7 @@ import msgspec
 
 from trivet.config import Settings
 from trivet.errors import BadRequestError, ConfigError
-from trivet.routing.needs import Needs
+from trivet.routing.needs import told
 from trivet.routing.triangle.stick import BYTES_A_TOKEN, Conversations, Held, Turn, turn
 from trivet.seams import Kit, Known, Rates
 from trivet.types import Aim, Candidate, Policy, Request
@@ -159,27 +159,30 @@ class LearnedRouter:
         }
 
     def _ordered(self, request: Request, policy: Policy, made: Compiled, plan: "Plan") -> tuple[Candidate, ...]:
-        text, reference, why = words_of(request), plan.names[plan.reference], ""
-        estimates, known = made.basis.read(text)
+        names, reference, why = plan.names, plan.reference, ""
+        chances, known = made.basis.read(words_of(request))
         if known < FAMILIAR:
-            estimates, why = made.usual, "unfamiliar text"
-            best_first = sorted(range(len(plan.names)), key=lambda i: -estimates[i])
-            order = [reference, *(plan.names[i] for i in best_first)]
+            chances, why = made.usual, "unfamiliar text"
+            order = sorted(range(len(names)), key=chances.__getitem__, reverse=True)
+            order.remove(reference)
+            order.insert(0, reference)
         else:
-            order = [plan.names[i] for i in plan.choose(estimates)]
+            order = plan.choose(chances)
             if plan.weight < 0.0:
-                why = f"all to {reference}: too few labels"
-        order = [name for name in dict.fromkeys(order) if name in policy.pool]
-        chances = dict(zip(plan.names, estimates, strict=True))
+                why = f"all to {names[reference]}: too few labels"
+        if policy.pool != names:
+            order = [i for i in order if names[i] in policy.pool]
         if len(order) > 1 and _long(request, made.aim) and (seen := turn(request, policy.name)) is not None:
             held = self._held.held(seen, within_s=made.aim.sticky_s)
-            if held and held.target in order[1:] and stays(held, seen, order[0], chances, made, reference=reference):
-                order = [held.target, *(name for name in order if name != held.target)]
+            likely = dict(zip(names, chances, strict=True))
+            others = [names[i] for i in order[1:]]
+            if held and held.target in others and stays(held, seen, names[order[0]], likely, made, names[reference]):
+                order.insert(0, order.pop(1 + others.index(held.target)))
                 why = f"stays: {held.tokens} tokens are cached"
-            self._held.keep(seen, order[0])
+            self._held.keep(seen, names[order[0]])
         if not why:
-            why = f"{chances[order[0]]:.2f} of {max(chances[name] for name in order):.2f} likely"
-        return _ranked([(name, chances[name]) for name in order], why=why)
+            why = f"{chances[order[0]]:.2f} of {max([chances[i] for i in order]):.2f} likely"
+        return _ranked([(names[i], chances[i]) for i in order], why=why)
 
 
 def _long(request: Request, aim: Aim) -> bool:
@@ -188,7 +191,7 @@ def _long(request: Request, aim: Aim) -> bool:
     return aim.sticky_s > 0 and raw is not None and memoryview(raw).nbytes >= LEAST_CACHED * BYTES_A_TOKEN
 
 
-def stays(held: Held, seen: Turn, first: str, chances: Mapping[str, float], made: Compiled, *, reference: str) -> bool:
+def stays(held: Held, seen: Turn, first: str, chances: Mapping[str, float], made: Compiled, reference: str) -> bool:
     """Say whether a conversation is better left where it is: no dearer there, with what is cached, and no worse.
 
     The reference is no worse than what is promised, whatever estimates say of a text.
@@ -210,19 +213,19 @@ def _floor(made: Compiled, request: Request) -> float | None:
 
 
 def _ranked(order: Sequence[tuple[str, float]], *, why: str) -> tuple[Candidate, ...]:
-    return tuple(
-        Candidate(target=name, score=score, probability=0.0 if i else 1.0, why="" if i else why)
-        for i, (name, score) in enumerate(order)
-    )
+    (first, score), *others = order
+    rest = [Candidate(target=name, score=score, probability=0.0) for name, score in others]
+    return (Candidate(target=first, score=score, why=why), *rest)
 
 
 def words_of(request: Request) -> str:
     """Give the text that is routed: what the user said last; where that is short, with what was said before."""
-    needs = Needs(request)
     if request.kind == "completions":
         return _prompt(request)
-    text = needs.question
-    return text if len(text) >= SHORT else needs.said[-MOST_READ:] or text
+    said = told(request)
+    if not said or len(said[-1]) >= SHORT:
+        return said[-1] if said else ""
+    return "\n".join(filter(None, said))[-MOST_READ:]
 
 
 def _prompt(request: Request) -> str:
