@@ -36,11 +36,12 @@ from msgspec.json import encode
 
 from trivet import build
 from trivet.config import parse
-from trivet.pipeline import Stages, Tally, answer
+from trivet.pipeline import answer
 from trivet.routing.classifier.words import asked, read, shown
 from trivet.routing.learned import learned
 from trivet.routing.learned.curve import apgr, curve, interval
 from trivet.routing.learned.data import Outcomes, Prompts, read_outcomes
+from trivet.tally import Stages, Tally
 from trivet.types import Request
 from trivet.wire.asked import said
 

@@ -30,9 +30,10 @@ import msgspec
 
 from trivet.build import SystemRandom
 from trivet.ledger.keys import FILE, KeyRing, create
-from trivet.pipeline import Stages, Tally, Try, decide, end_attempt, look, settle
+from trivet.pipeline import decide, look, settle
 from trivet.server.ask import new_id
 from trivet.server.auth import Auth
+from trivet.tally import Stages, Tally, Try, end_attempt
 from trivet.testing.house import config, kit, stages
 from trivet.testing.memory import Memory
 from trivet.types import Chunk, Entry, Hold

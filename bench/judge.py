@@ -39,13 +39,14 @@ from msgspec import Raw
 
 from trivet import build
 from trivet.cache.semantic import jury
-from trivet.cache.semantic.judge import LIKE, Prose, likeness, settled
 from trivet.cache.semantic.verified import interval
 from trivet.config import parse
 from trivet.embed.lender import Lender
 from trivet.errors import TrivetError
-from trivet.pipeline import Stages, Tally, answer
+from trivet.pipeline import answer
+from trivet.tally import Stages, Tally
 from trivet.types import Controls, Request
+from trivet.wire.alike import LIKE, Prose, likeness, settled
 
 MODELS = {"small": "qwen2.5-coder-0.5b-instruct", "large": "qwen2.5-coder-1.5b-instruct"}
 CONFIG = "\n".join(

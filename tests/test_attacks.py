@@ -23,9 +23,10 @@ from trivet.ledger.journal import parse as parse_journal
 from trivet.ledger.keys import FILE, KeyRing
 from trivet.ledger.report import entries as read_entries
 from trivet.ledger.sqlite import SqliteStore
-from trivet.pipeline import Tally, answer
+from trivet.pipeline import answer
 from trivet.server.app import App
 from trivet.server.auth import Auth
+from trivet.tally import Tally
 from trivet.testing.cache_suite import POLICY as CACHED
 from trivet.testing.cache_suite import ask
 from trivet.testing.house import Gateway, config, house, kit, stages

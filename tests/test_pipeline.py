@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from trivet.errors import TrivetError
-from trivet.pipeline import Stages, Tally, answer, decide
+from trivet.pipeline import answer, decide
+from trivet.tally import Stages, Tally
 from trivet.testing.house import config, kit, stages
 from trivet.testing.memory import Memory
 from trivet.testing.upstream import Answer, Upstream

@@ -23,9 +23,10 @@ from tests.edge_kit import Tape, feed
 from tests.test_simulation import LoopClock, dial
 from trivet.errors import LedgerError, TrivetError
 from trivet.ledger.keys import FILE, KeyRing
-from trivet.pipeline import Stages, Tally, answer
+from trivet.pipeline import answer
 from trivet.server.app import App
 from trivet.server.auth import Auth
+from trivet.tally import Stages, Tally
 from trivet.testing.house import config, kit, stages
 from trivet.testing.memory import Memory
 from trivet.testing.upstream import Answer, Upstream

@@ -18,13 +18,14 @@ from trivet.aside import Aside
 from trivet.config import Settings, TargetSettings, TargetTlsSettings, home, models_folder
 from trivet.config import load as read_settings
 from trivet.embed.lender import Lender
+from trivet.errands import embed
 from trivet.errors import ConfigError
 from trivet.flights import Flights
 from trivet.labels.labels import Labels
 from trivet.ledger.prices import Prices
 from trivet.ledger.profiles import Recorded
 from trivet.ledger.sqlite import folder
-from trivet.pipeline import Stages, embed
+from trivet.pipeline import answered
 from trivet.routing.policies import Policies
 from trivet.routing.rules import Able, Ruled
 from trivet.seams import (
@@ -40,10 +41,13 @@ from trivet.seams import (
     Rates,
     Router,
     Startable,
+    Started,
     Store,
     Turns,
+    Weighing,
     load,
 )
+from trivet.tally import Stages
 from trivet.upstream import discover
 from trivet.upstream.http import dial
 
@@ -131,7 +135,7 @@ class Builder:
         self._prices: Prices | None = None
         self._routers: Mapping[str, Router] = {}
         self._providers: dict[str, Provider] = {}
-        self._old: list[Cache | Provider] = []
+        self._old: list[Cache | Provider | Started] = []
         self._aside = Aside()
         self._labels = Labels(kit)
 
@@ -185,10 +189,15 @@ class Builder:
             new = [provider for name, provider in providers.items() if self._providers.get(name) is not provider]
             for provider in new:
                 await provider.start()
+            for router in inner.values():
+                if isinstance(router, Started):
+                    await router.start()
+                    fresh.push_async_callback(router.aclose)
             await self._labels.start(policies.compiled())
             fresh.pop_all()  # nothing can fail any more: they are ours now
         if self._cache is not None and self._cache is not cache:
             self._old.append(self._cache)  # before those that it may ask
+        self._old += [router for router in self._routers.values() if isinstance(router, Started)]
         self._old += [old for name, old in self._providers.items() if providers.get(name) is not old]
         self._settings, self._store, self._cache, self._providers = settings, store, cache, providers
         self._kit, self._prices = kit, prices
@@ -199,6 +208,7 @@ class Builder:
         able = {name: _able(name, target, providers[name], prices) for name, target in settings.targets.items()}
         ruled = {name: Ruled(router, able) for name, router in inner.items()}
         stages = Stages(
+            answered=answered,
             policies=policies,
             cache=cache,
             routers=ruled,
@@ -211,6 +221,7 @@ class Builder:
             labels=self._labels,
             routed_by=routed_by,
             asking={name: ruled[name] for name, router in inner.items() if isinstance(router, Asking)},
+            weighing={name: ruled[name] for name, router in inner.items() if isinstance(router, Weighing)},
         )
         kit.desk.open(partial(embed, stages=stages))
         return stages
@@ -225,12 +236,13 @@ class Builder:
     async def aclose(self) -> None:
         """Close everything, the ledger last, and the cache before the targets that it may ask."""
         async with AsyncExitStack() as opened:
-            for one in (self._store, *self._providers.values(), *reversed(self._old), self._cache):
+            routers = [router for router in self._routers.values() if isinstance(router, Started)]
+            for one in (self._store, *self._providers.values(), *reversed(self._old), *routers, self._cache):
                 if one is not None:
                     opened.push_async_callback(one.aclose)
             opened.push_async_callback(self._labels.aclose)
             opened.push_async_callback(self._aside.aclose)
-        self._store, self._cache, self._providers, self._old = None, None, {}, []
+        self._store, self._cache, self._providers, self._old, self._routers = None, None, {}, [], {}
 
 
 class Offline(NamedTuple):

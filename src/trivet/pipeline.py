@@ -9,33 +9,23 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import msgspec
-from msgspec import Raw
 from msgspec.structs import replace
 
-from trivet.aside import Aside
+from trivet.errands import audit, consult, judge, learn
 from trivet.errors import BadRequestError, CacheMissError, DeadlineError, RefusedError, TrivetError, UpstreamError
-from trivet.flights import Flights
-from trivet.labels.compare import Asks, Verdict, heard
-from trivet.labels.labels import Labels
-from trivet.labels.shadow import again, alone, room
-from trivet.ledger.prices import Cost, Prices
+from trivet.ledger.prices import Cost
 from trivet.routing import permits
-from trivet.routing.needs import Needs
-from trivet.routing.policies import Policies
-from trivet.seams import Ask, Asking, Cache, Clock, Doubt, Doubting, Given, Provider, Router, Store, Wanted
+from trivet.tally import Stages, Tally, Try, end_attempt, ours
 from trivet.types import (
     Attempt,
     Baseline,
     Call,
     Candidate,
     Chunk,
-    Controls,
     Decision,
     Entry,
     Facts,
@@ -52,114 +42,16 @@ from trivet.types import (
     Status,
     Timing,
     Usage,
+    Weigh,
 )
+from trivet.weighing import weighed
 from trivet.wire.answer import join, split
-
-MAX_KEPT_BYTES = 8 * 1024 * 1024
-"""Of one streamed answer that is gathered for the cache; a longer one is relayed and not kept."""
 
 MAX_NAME = 512
 """Characters of a name in an Entry that a client or a target may choose freely."""
 
-JUDGE_WITHIN_MS = 60_000
-"""For the first word of a model that compares answers: nobody waits, but a model in this machine may be busy."""
-
 MAX_ENDS = 256
 """Chunks that may end an answer, and so are held back: one for each choice (`n` is at most 128), and their usage."""
-
-
-class Stages(NamedTuple):
-    """What a request passes through, built once (`build.py`) and handed on."""
-
-    policies: Policies
-    cache: Cache
-    routers: Mapping[str, Router]
-    providers: Mapping[str, Provider]
-    store: Store
-    prices: Prices
-    clock: Clock
-    aside: Aside
-    flights: Flights
-    labels: Labels
-    routed_by: Mapping[str, str] = {}
-    """Digests of what was learned, by the policies that are routed by it."""
-    asking: Mapping[str, Asking] = {}
-    """Those of `routers` that hear from a model before they rank."""
-
-
-@dataclass(slots=True)
-class Try:
-    """One target being asked."""
-
-    target: str
-    started_ns: int
-    connect_ns: int = 0
-    spoke: bool = False
-
-
-class Tally:
-    """What is known of one request so far; it becomes the Entry. The edge reads it for headers.
-
-    Most of it is never reached by most requests, so the defaults stand on the class, and a request only sets its own.
-    """
-
-    fault: Fault | None = None
-    """Why the edge cannot take the request at all (no key, bad JSON), if it cannot."""
-    policy: Policy | None = None
-    """Found by the model that is asked for, unless it is set before: work of ours is on another policy's account."""
-    facts: Facts = Facts()
-    cache: str = "off"
-    ticket: object = None
-    """Of the look into the cache, for keeping the answer."""
-    embedder_digest: str = ""
-    decision: Decision | None = None
-    target: str = ""
-    opened_headers: tuple[tuple[bytes, bytes], ...] = ()
-    auth_ns: int = 0
-    cache_ns: int = 0
-    look_ns: int = 0
-    connect_ns: int = 0
-    first_byte_ns: int = 0
-    ttft_ns: int = 0
-    engine_ns: int = 0
-    chunks: int = 0
-    out_bytes: int = 0
-    finish: str = ""
-    model: str = ""
-    usage: Usage | None = None
-    gathered: list[bytes] | None = None
-    """The answer's documents, where the cache may keep them, or a shadow is compared with them."""
-    shadowed: bool = False
-    """It was drawn to be asked of another target too."""
-    error: BaseException | None = None
-    expired: bool = False
-    """The client's deadline passed; the cancellation that follows is ours."""
-    entry: Entry | None = None
-    """Set once it is kept: all chunks after that are the end of the answer."""
-
-    def __init__(self, request: Request, began_ns: int) -> None:
-        self.request = request
-        self.began_ns = began_ns
-        """Monotonic, when the request arrived; all other times here are after it."""
-        self.attempts: list[Attempt] = []
-        self.lost: list[str] = []
-        """Targets that failed without a word of their answer, after they may have begun (and charged for) it."""
-
-    def count(self, chunk: Chunk, now_ns: int) -> None:
-        """Note what a chunk of the answer says."""
-        self.chunks += 1
-        self.out_bytes += len(chunk.data)
-        if not self.first_byte_ns:
-            self.first_byte_ns = now_ns
-        if chunk.speaks and not self.ttft_ns:
-            self.ttft_ns = now_ns
-        self.finish = chunk.finish or self.finish
-        self.model = chunk.model or self.model
-        self.usage = chunk.usage or self.usage
-        if self.gathered is not None:
-            self.gathered.append(chunk.data)
-            if self.out_bytes > MAX_KEPT_BYTES:
-                self.gathered = None
 
 
 async def answer(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
@@ -215,227 +107,7 @@ async def answer(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
         yield chunk
 
 
-async def audit(served: Tally, stages: Stages) -> Sequence[Entry]:
-    """Ask upstream what a hit answered already, so that the cache can compare: a request of its own, with its Entry."""
-    asked, clock = served.request, stages.clock
-    request = replace(
-        asked,
-        id=f"{asked.id}-audit",
-        controls=replace(asked.controls, cache="refresh", deadline_ms=None),
-        at_ns=clock.now_ns(),
-        audit_of=asked.id,
-    )
-    tally = Tally(request, clock.mono_ns())
-    tally.ticket = served.ticket
-    await _answered(tally, stages)
-    return [] if tally.entry is None else [tally.entry]
-
-
-async def judge(kept: Tally, doubt: Doubt, stages: Stages) -> Sequence[Entry]:
-    """Have a model compare two answers for the cache: requests of their own on the policy's account, each with its
-    Entry. They have no cache, so that none of them is ever kept, likened, audited or judged itself."""
-    assert kept.policy is not None
-    assert isinstance(stages.cache, Doubting)
-    entries: list[Entry] = []
-    asked = kept.request
-    bodies = await _ask_all(
-        doubt.model, doubt.asks, asked=asked, ids=f"{asked.id}-judge", policy=kept.policy, stages=stages, told=entries
-    )
-    stages.cache.heard(doubt, bodies, Nanos(sum(entry.outcome.cost_nanos or 0 for entry in entries)))
-    return entries
-
-
-def learn(answered: Tally, stages: Stages) -> None:
-    """Note what labels may come for, and have another target answer it too where that was drawn."""
-    request, policy, entry = answered.request, answered.policy, answered.entry
-    assert policy is not None
-    assert entry is not None
-    if type(answered.decision) is not Call or _ours(request):
-        return
-    if stages.labels.note(request, policy, entry) and answered.shadowed:
-        stages.aside.start(shadow(answered, stages), "shadow")
-
-
-async def shadow(served: Tally, stages: Stages) -> Sequence[Entry]:
-    """Ask another target what one has answered, and keep whether they agree: requests of their own on the policy's
-    account, each with its Entry, within the day's budget for them."""
-    request, policy, entry, labels = served.request, served.policy, served.entry, stages.labels
-    assert policy is not None
-    assert policy.shadow is not None
-    assert entry is not None
-    rules = policy.shadow
-    other = labels.other(policy, entry.outcome.target, request)
-    if other is None:
-        return []
-    held = await labels.hold(policy, room(request, other.target, rules, stages.policies, stages.prices))
-    if held is None:
-        return []
-    entries: list[Entry] = []
-    spent: Sequence[Entry] | None = None
-    try:
-        tally = Tally(again(request, at_ns=stages.clock.now_ns()), stages.clock.mono_ns())
-        tally.policy = alone(policy, other.target)
-        body = await _answered(tally, stages)
-        entries += [] if tally.entry is None else [tally.entry]
-        kept = _whole(served, tools=rules.tools)
-        if body is None or kept is None or not _is_whole(tally, tools=rules.tools):
-            labels.failed("unfinished")
-        else:
-            verdict = await _verdict(kept, body, tally, policy, stages, entries)
-            if verdict is None:
-                labels.failed("incomparable")
-            else:
-                labels.agreed(entry, entries[0], other, large=rules.target, verdict=verdict)
-        spent = entries
-    finally:
-        labels.spend(held, spent)
-    return entries
-
-
-async def _verdict(
-    served: bytes, body: bytes, shadow: Tally, policy: Policy, stages: Stages, told: list[Entry]
-) -> Verdict | None:
-    """Say whether two answers say the same, by the policy's judge."""
-    assert policy.shadow is not None
-    judge, request = policy.shadow.judge, shadow.request
-    found = await stages.labels.compared(served, body, by=judge, question=Needs(request).question)
-    if not isinstance(found, Asks):
-        return found
-    bodies = await _ask_all(judge, found.fields, asked=request, ids=request.id, policy=policy, stages=stages, told=told)
-    return heard(bodies, found)
-
-
-def _is_whole(tally: Tally, *, tools: bool) -> bool:
-    return tally.finish == "stop" or (tools and tally.finish == "tool_calls")
-
-
-def _whole(tally: Tally, *, tools: bool) -> bytes | None:
-    """Give an answer that was gathered as one `chat.completion`; None: it is not whole, or was too long."""
-    if not tally.gathered or not _is_whole(tally, tools=tools):
-        return None
-    try:
-        return join(tally.gathered) if tally.request.stream else tally.gathered[0]
-    except UpstreamError:
-        return None
-
-
-async def consult(asked: Tally, ask: Ask, asking: Asking, stages: Stages) -> object:
-    """Have a model say what a router wants to hear of a request: a request of its own, on the policy's account, with
-    its Entry. It has no cache, so that nothing but the router remembers it. Gives what the router made of it."""
-    request, clock = asked.request, stages.clock
-    assert asked.policy is not None
-    own = Request(
-        id=f"{request.id}-route",
-        tenant=request.tenant,
-        key_id=request.key_id,
-        permit=request.permit,
-        model=ask.model,
-        fields={"model": Raw(msgspec.json.encode(ask.model)), **ask.fields},
-        labels=request.labels,
-        controls=Controls(cache="off", deadline_ms=ask.within_ms),
-        at_ns=clock.now_ns(),
-        route_of=request.id,
-    )
-    tally = Tally(own, clock.mono_ns())
-    tally.policy = _on_account(asked.policy, ask.model, stages)
-    try:
-        body = await _answered(tally, stages)
-    finally:
-        if tally.entry is not None:
-            stages.aside.told(tally.entry)
-    return asking.heard(ask, body, took_ns=clock.mono_ns() - tally.began_ns, late=tally.expired)
-
-
-async def _ask_all(
-    model: str,
-    asks: Sequence[Mapping[str, Raw]],
-    *,
-    asked: Request,
-    ids: str,
-    policy: Policy,
-    stages: Stages,
-    told: list[Entry],
-) -> list[bytes | None]:
-    """Put requests of ours to a model on a policy's account; their Entries go to `told`. After one fails, no more."""
-    account = _on_account(policy, model, stages)
-    bodies: list[bytes | None] = []
-    for number, fields in enumerate(asks, 1):
-        request = Request(
-            id=f"{ids}-{number}",
-            tenant=asked.tenant,
-            key_id=asked.key_id,
-            permit=asked.permit,
-            model=model,
-            fields={"model": Raw(msgspec.json.encode(model)), **fields},
-            labels=asked.labels,
-            controls=Controls(cache="off", deadline_ms=JUDGE_WITHIN_MS),
-            at_ns=stages.clock.now_ns(),
-            judge_of=asked.id,
-        )
-        tally = Tally(request, stages.clock.mono_ns())
-        tally.policy = account
-        bodies.append(await _answered(tally, stages))
-        told += [] if tally.entry is None else [tally.entry]
-        if bodies[-1] is None:
-            break
-    return bodies
-
-
-def _on_account(payer: Policy, model: str, stages: Stages) -> Policy:
-    """Give the policy by which work of ours is done for another one, which it counts against."""
-    found = stages.policies.find(model)
-    return replace(
-        found,
-        name=payer.name,
-        known_as=found.name,
-        baseline=payer.baseline,
-        transparent=False,
-        cache=None,
-        labels=None,
-        shadow=None,
-    )
-
-
-async def embed(wanted: Wanted, stages: Stages) -> Given:
-    """Ask a target for vectors that a stage of ours wants: a request on somebody's account, with its Entry. Like those
-    to a judge it has no cache.
-
-    Raises UnknownModelError: there is no such target any more.
-    """
-    account, clock = wanted.account, stages.clock
-    policy = stages.policies.find(wanted.target)
-    made_by = policy.digest
-    payer = next((owner for owner in stages.policies.compiled() if owner.name == account.policy), None)
-    if payer is not None:
-        policy = _on_account(payer, wanted.target, stages)
-    encode = msgspec.json.encode
-    request = Request(
-        id=wanted.id,
-        kind="embeddings",
-        tenant=account.tenant,
-        key_id=account.key_id,
-        permit=account.permit,
-        model=wanted.target,
-        fields={"model": Raw(encode(wanted.target)), "input": Raw(encode(wanted.texts))},
-        labels=account.labels,
-        controls=Controls(cache="off"),
-        at_ns=clock.now_ns(),
-        embed_of=account.of,
-    )
-    tally = Tally(request, clock.mono_ns())
-    tally.policy = policy
-    try:
-        body = await _answered(tally, stages)
-    finally:
-        if (entry := tally.entry) is not None:
-            account.cost_nanos = Nanos(account.cost_nanos + (entry.outcome.cost_nanos or 0))
-            stages.aside.told(entry)
-    fault = None if entry is None else entry.outcome.fault
-    asked = entry is not None and bool(entry.outcome.attempts)
-    return Given(body, "" if fault is None else fault.message, asked, made_by)
-
-
-async def _answered(tally: Tally, stages: Stages) -> bytes | None:
+async def answered(tally: Tally, stages: Stages) -> bytes | None:
     """Give the whole answer to a request of ours; None: there is none, and its Entry says why."""
     try:
         async with aclosing(answer(tally, stages)) as chunks:
@@ -525,6 +197,8 @@ def decide(request: Request, facts: Facts, policy: Policy | None) -> Decision:
         why = {"off": f"the cache of {policy.name!r} is off", "bypass": "this request is not one the cache takes"}
         error = CacheMissError(why.get(cache_use(request, policy), "no answer to this request is kept"))
         return Refuse(error.fault())
+    if facts.ranked and facts.ranked[0].weighed:
+        return Weigh(facts.ranked)
     return Call(facts.ranked)
 
 
@@ -547,12 +221,17 @@ async def act(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
         for chunk in split(hit.body, usage=request.wants_usage):
             yield chunk
         return
-    assert type(decision) is Call
+    assert type(decision) is Call or type(decision) is Weigh
     assert tally.policy is not None
     tally.shadowed = tally.policy.shadow is not None and stages.labels.drawn(tally.request, tally.policy)
     if tally.shadowed or tally.cache in ("miss", "refresh"):
         tally.gathered = []
     request = replace(tally.request, model=tally.policy.model) if tally.policy.model else tally.request
+    if type(decision) is Weigh:
+        async with aclosing(weighed(tally, stages, request)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        return
     for candidate in decision.targets:
         last = candidate is decision.targets[-1]
         attempt = Try(candidate.target, stages.clock.mono_ns() - tally.began_ns)
@@ -590,25 +269,6 @@ async def act(tally: Tally, stages: Stages) -> AsyncGenerator[Chunk, None]:
         else:
             end_attempt(tally, attempt, stages.clock)
             return
-
-
-def end_attempt(tally: Tally, attempt: Try, clock: Clock, *, error: BaseException | None = None) -> None:
-    took_ns = clock.mono_ns() - tally.began_ns - attempt.started_ns
-    tally.engine_ns = took_ns
-    failed = isinstance(error, Exception)
-    if failed and not tally.chunks and getattr(error, "spent", True):
-        tally.lost.append(attempt.target)
-    tally.attempts.append(
-        Attempt(
-            target=attempt.target,
-            status="ok" if error is None else "failed" if failed else "cancelled",
-            started_ns=attempt.started_ns,
-            took_ns=took_ns,
-            connect_ns=attempt.connect_ns,
-            error=error.kept[:500] if isinstance(error, UpstreamError) else type(error).__name__ if failed else "",
-            http_status=error.status if isinstance(error, UpstreamError) else 0,
-        )
-    )
 
 
 # ---- settle: one Entry ----------------------------------------------------------------------------------------------
@@ -650,7 +310,7 @@ def settle(tally: Tally, stages: Stages) -> Awaitable[None] | None:
         baseline=baseline,
         saved=saved,
     )
-    if _ours(request):  # few are, and each member of an Entry costs all the others a little
+    if ours(request):  # few are, and each member of an Entry costs all the others a little
         entry = replace(
             entry,
             audit_of=request.audit_of,
@@ -664,9 +324,10 @@ def settle(tally: Tally, stages: Stages) -> Awaitable[None] | None:
     return waiting
 
 
-_KINDS: dict[type, Literal["serve", "call", "refuse", "none"]] = {
+_KINDS: dict[type, Literal["serve", "call", "weigh", "refuse", "none"]] = {
     Serve: "serve",
     Call: "call",
+    Weigh: "weigh",
     Refuse: "refuse",
     type(None): "none",
 }
@@ -689,14 +350,25 @@ def _outcome(tally: Tally, stages: Stages, *, usage: Usage | None, estimated: bo
             auth_ns=tally.auth_ns,
             look_ns=tally.look_ns,
             cache_ns=tally.cache_ns,
+            weighed_ns=tally.weighed_ns,
             connect_ns=tally.connect_ns,
             first_byte_ns=tally.first_byte_ns,
             ttft_ns=tally.ttft_ns,
             total_ns=stages.clock.mono_ns() - tally.began_ns,
         ),
-        attempts=tuple(tally.attempts),
+        attempts=tuple(tally.attempts) if tally.weighed is None else _attempts(tally, tally.weighed),
         chunks=tally.chunks,
     )
+
+
+def _attempts(tally: Tally, weighed: Mapping[int, tuple[Usage, Cost]]) -> tuple[Attempt, ...]:
+    """Add what was found of answers that were weighed, and what those cost that are not served."""
+    made = list(tally.attempts)
+    for at, why in tally.found.items():
+        made[at] = replace(made[at], why=why)
+    for at, (usage, cost) in weighed.items():
+        made[at] = replace(made[at], usage=usage, cost_nanos=cost.nanos, cost_unknown=cost.why_unknown)
+    return tuple(made)
 
 
 def _ending(tally: Tally) -> tuple[Status, int, Fault | None]:
@@ -737,6 +409,16 @@ def _usage(tally: Tally) -> tuple[Usage | None, bool]:
 
 
 def _cost(tally: Tally, stages: Stages, *, usage: Usage | None) -> Cost:
+    """Price the answer, and with it those that were weighed and are not served."""
+    cost = _cost_of_answer(tally, stages, usage=usage)
+    for _, other in tally.weighed.values() if tally.weighed else ():
+        known = [nanos for nanos in (cost.nanos, other.nanos) if nanos is not None]
+        why = "; ".join(dict.fromkeys(filter(None, (cost.why_unknown, other.why_unknown))))
+        cost = Cost(Nanos(sum(known)) if known else None, why, cost.version or other.version)
+    return cost
+
+
+def _cost_of_answer(tally: Tally, stages: Stages, *, usage: Usage | None) -> Cost:
     """Price the answer; attempts that failed on the way to it are free only if their target cannot have begun."""
     uncounted = usage is None and tally.request.kind == "embeddings" and tally.error is None
     if not tally.attempts or (usage is None and not tally.lost and not uncounted):
@@ -754,19 +436,6 @@ def _cost(tally: Tally, stages: Stages, *, usage: Usage | None) -> Cost:
     )
 
 
-def _ours(request: Request) -> str:
-    """Say what a request of Trivet's own is for, as its lever is called; "": it is a client's."""
-    if request.audit_of:
-        return "audit"
-    if request.judge_of:
-        return "judge"
-    if request.shadow_of:
-        return "shadow"
-    if request.embed_of:
-        return "embed"
-    return "classifier" if request.route_of else ""
-
-
 def _compare(
     tally: Tally, stages: Stages, *, usage: Usage | None, cost: Cost
 ) -> tuple[Baseline | None, dict[str, Nanos]]:
@@ -775,12 +444,20 @@ def _compare(
     name = tally.request.controls.baseline or (policy.baseline if policy else None)
     if name is None or tally.error is not None:
         return None, {}
-    lever = _ours(tally.request)
+    lever = ours(tally.request)
     if lever:  # without Trivet it would not have been asked at all
         nanos = cost.nanos
         return Baseline(target=name, cost_nanos=Nanos(0)), {} if nanos is None else {lever: Nanos(-nanos)}
     hit = tally.decision.hit.kind if type(tally.decision) is Serve else ""
-    return stages.prices.compare(name, target=tally.target, hit=hit, usage=usage, cost=cost, at_ns=tally.request.at_ns)
+    return stages.prices.compare(
+        name,
+        target=tally.target,
+        hit=hit,
+        usage=usage,
+        cost=cost,
+        at_ns=tally.request.at_ns,
+        alone=not tally.weighed,
+    )
 
 
 _FREE = Cost(Nanos(0), "", "")

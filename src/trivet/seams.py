@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from msgspec import Raw
 
 from trivet.errors import ConfigError
-from trivet.types import Candidate, Chunk, Entry, Hit, Hold, Labels, Nanos, NearMiss, Permit, Policy, Request
+from trivet.types import Candidate, Chunk, Entry, Hit, Hold, Labels, Nanos, NearMiss, Permit, Policy, Request, Usage
 
 if TYPE_CHECKING:  # numpy takes longer to import than all of this
     import numpy as np
@@ -551,6 +551,72 @@ class Asking(Protocol):
 
     def verdicts(self) -> Mapping[str, Verdicts]:
         """Say what was heard, by policy, for `/metrics`."""
+        ...
+
+
+class Heard(NamedTuple):
+    """What a target answered, for whoever weighs answers."""
+
+    target: str
+    body: bytes | None
+    """A whole `chat.completion`; None: there is none, because it failed, came too late, or cannot be read."""
+    finish: str = ""
+    usage: Usage | None = None
+    why: str = ""
+    """Why there is none."""
+
+
+class Step(NamedTuple):
+    """What is to be done next with a request whose answers are weighed: one of these; none of them: wait, or give up
+    where nobody is waited for."""
+
+    ask: tuple[str, ...] = ()
+    """Ask these side by side, and weigh what they answer."""
+    relay: str = ""
+    """Ask this one, and serve its answer as it comes."""
+    take: int | None = None
+    """Serve the answer at this place in `heard`. Whoever is still waited for is let go."""
+    why: str = ""
+    """In a few words of ours, for the answer's head."""
+    found: tuple[str, ...] = ()
+    """Of each of `heard`, in a few words; for the Entry."""
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """What a Router may have besides: it looks at answers before one is served. Its `rank` marks the candidates whose
+    answers are to be weighed; where the first is not marked, targets are asked in their order as always."""
+
+    async def weigh(
+        self, request: Request, policy: Policy, heard: Sequence[Heard], waiting: Sequence[str], *, last: bool
+    ) -> Step:
+        """Say what is next. Called at first with nothing heard, and again after each answer. Never raises.
+
+        Targets are of the policy's pool. What is taken has a body. After as many answers as `pipeline.MOST_WEIGHED`
+        nothing more is asked.
+
+        Args:
+            heard: all answers so far, in the order in which they came.
+            waiting: targets that were asked and have not answered yet.
+            last: time is up for answers that are only weighed: `waiting` is empty, and no more may be asked so.
+        """
+        ...
+
+    def weighed(self) -> Mapping[str, Mapping[str, int]]:
+        """Say how requests ended, by policy and end, since the start of the process; for `/metrics`."""
+        ...
+
+
+@runtime_checkable
+class Started(Protocol):
+    """What a Router may have besides: it needs something that has to be got ready, and let go of."""
+
+    async def start(self) -> None:
+        """Get ready in the background; returns at once."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of it. May be called twice."""
         ...
 
 

@@ -218,6 +218,27 @@ class ClassifierPolicy(Struct, frozen=True, kw_only=True, gc=False):
     """What the model is told, instead of ours."""
 
 
+class CascadePolicy(Struct, frozen=True, kw_only=True, gc=False):
+    """`[policies.X.cascade]`, compiled: who is asked first, and what has to be so for their answer to be served."""
+
+    cheap: tuple[str, ...]
+    """Targets of the pool, the cheapest first."""
+    large: str
+    """Who is asked where their answers do not settle it."""
+    agree: int = 2
+    """How many of them have to say the same; 1: an answer that is well-formed is enough."""
+    together: bool = True
+    """They are asked side by side, not in turn."""
+    within_ms: int = 30_000
+    """How long a request waits for their answers."""
+    streams: Literal["wait", "start"] = "wait"
+    """Whether streamed answers are weighed too, or come from `large` at once."""
+    compare: str = "likeness"
+    """How answers in prose are: `likeness`, by meaning; `equality`, word by word."""
+    sure: float = 0.0
+    """Least chance of an answer's tokens, on average, where the target says it; 0: not looked at."""
+
+
 class Policy(Struct, frozen=True, kw_only=True, gc=False):
     """A virtual model, compiled: the pool and the levers. A target named directly is a policy without levers."""
 
@@ -230,6 +251,7 @@ class Policy(Struct, frozen=True, kw_only=True, gc=False):
     rules: tuple[Rule, ...] = ()
     aim: Aim | None = None
     classifier: ClassifierPolicy | None = None
+    cascade: CascadePolicy | None = None
     cache: CachePolicy | None = None
     labels: LabelPolicy | None = None
     shadow: ShadowPolicy | None = None
@@ -249,6 +271,8 @@ class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     """With which the router would put this candidate first, given the same request (its propensity)."""
     why: str = ""
     """In a few words of ours, where something other than the order of the pool put it here: "rule 2"."""
+    weighed: bool = False
+    """Its answer is looked at before it is served: another may be."""
 
 
 class NearMiss(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -322,13 +346,19 @@ class Call(Struct, frozen=True, tag="call", gc=False):
     targets: tuple[Candidate, ...]
 
 
+class Weigh(Struct, frozen=True, tag="weigh", gc=False):
+    """Ask some of these, look at what they answer, and serve one answer; the router says which, and who is next."""
+
+    targets: tuple[Candidate, ...]
+
+
 class Refuse(Struct, frozen=True, tag="refuse", gc=False):
     """Do not answer, and say why."""
 
     fault: Fault
 
 
-Decision = Serve | Call | Refuse
+Decision = Serve | Call | Weigh | Refuse
 
 
 class Opened(Struct, frozen=True, gc=False):
@@ -369,6 +399,14 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     connect_ns: int = 0
     error: str = ""
     http_status: int = 0
+    why: str = ""
+    """What was found of its answer, where answers were weighed: "2 of 2 agree", "no JSON", ..."""
+    usage: Usage | None = None
+    """Of an answer that was weighed and not served; that of the served one is in the Outcome."""
+    cost_nanos: Nanos | None = None
+    """What such an answer cost: it is in the Outcome's cost."""
+    cost_unknown: str = ""
+    """Why that is not known, or not all."""
 
 
 class Timing(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -378,6 +416,8 @@ class Timing(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     look_ns: int = 0
     """Hold, cache look-up and route were done (`cache_ns` of it for the cache)."""
     cache_ns: int = 0
+    weighed_ns: int = 0
+    """It was clear whose answer is served, where answers were weighed: the wait for those that were not."""
     connect_ns: int = 0
     first_byte_ns: int = 0
     ttft_ns: int = 0
@@ -430,7 +470,7 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     stream: bool = False
     labels: Labels = Labels()
     cache_word: CacheWord = "auto"
-    decision: Literal["serve", "call", "refuse", "none"] = "none"
+    decision: Literal["serve", "call", "weigh", "refuse", "none"] = "none"
     """`none`: it ended before anything was decided (the caller left while we were looking)."""
     candidates: tuple[Candidate, ...] = ()
     """Everything that could have answered, in the router's order; the choice is the first."""

@@ -18,8 +18,9 @@ from trivet.cache.semantic.tier import Tiers
 from trivet.config import parse
 from trivet.ledger import report
 from trivet.ledger.sqlite import folder
-from trivet.pipeline import Stages, Tally, answer
+from trivet.pipeline import answer
 from trivet.seams import Cache
+from trivet.tally import Stages, Tally
 from trivet.testing.cache_suite import ask
 from trivet.testing.house import house
 from trivet.testing.upstream import NEVER, Answer, Upstream

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from trivet.pipeline import Tally
 from trivet.server.told import head, report, reported
+from trivet.tally import Tally
 from trivet.types import Call, Controls, Entry, Hit, Nanos, Outcome, Policy, Refuse, Request, Serve, Timing
 
 

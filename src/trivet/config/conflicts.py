@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from trivet import seams
+from trivet.config.cascade import conflicts_of_cascade
 from trivet.config.classifier import conflicts_of_classifier
 from trivet.config.embedding import conflicts_of_embedder, conflicts_of_embedding, no_target
 from trivet.config.misfits import LATER_ROUTES, NOT_YET, Misfit, Place, either, shown
@@ -63,6 +64,7 @@ def conflicts(settings: Settings) -> Iterator[Misfit]:
         if policy.cache.judge not in JUDGES:
             judge, at = policy.cache.judge, ("policies", name, "cache", "judge")
             yield from _conflicts_of_model(judge, policy, settings, at, shows="answers", more=JUDGES)
+        yield from conflicts_of_cascade(policy, ("policies", name))
         yield from conflicts_of_classifier(policy, settings.policies, ("policies", name))
         if policy.classifier is not None:
             at = ("policies", name, "classifier", "model")

@@ -23,7 +23,7 @@ _INTERNAL = frozenset({"source", "name"})
 _LATER = frozenset({"budgets", "keys", "targets.*.limits"} | {f"policies.*.{k}" for k in ("tokens", "stream")})
 """Keys of later versions: ignoring them would be a promise broken."""
 
-LATER_ROUTES = frozenset({"cascade", "best_of_n", "orchestrate"})
+LATER_ROUTES = frozenset({"best_of_n", "orchestrate"})
 NOT_YET = "This version of Trivet does not have it yet."
 
 _PLAIN: Mapping[object, str] = {

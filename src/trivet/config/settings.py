@@ -248,6 +248,25 @@ class ClassifierSection(Section, frozen=True):
     """What the model is told, instead of ours: to reply `simple` or `complex`."""
 
 
+class CascadeSection(Section, frozen=True):
+    """`[policies.X.cascade]`: cheap targets answer first, and the large one where their answers do not settle it."""
+
+    large: str = ""
+    """Of the pool; its last where none is given. All others are cheap, and asked in the order of the pool."""
+    agree: Annotated[int, Meta(ge=0, le=8)] = 0
+    """How many have to say the same; 1: an answer that is well-formed is enough. 0: two, or one if there is one."""
+    together: bool = True
+    """They are asked side by side; false: in turn, the next one only if it can still matter."""
+    within: Span = "30s"
+    """How long a request waits for them."""
+    streams: Literal["wait", "start"] = "wait"
+    """Whether streamed answers wait for that, or come from the large target at once."""
+    compare: Literal["likeness", "equality"] = "likeness"
+    """How answers in prose are compared: by meaning, or word by word."""
+    sure: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Least chance of an answer's tokens, as their geometric mean, where a target says it; 0: not asked for."""
+
+
 class PolicySettings(Section, frozen=True):
     """`[policies.NAME]`: a virtual model."""
 
@@ -275,6 +294,7 @@ class PolicySettings(Section, frozen=True):
     sticky: Span = "5m"
     """How long a conversation may stay where its prompt is cached, if going elsewhere costs more; "0s": never."""
     classifier: ClassifierSection | None = None
+    cascade: CascadeSection | None = None
     cache: CacheSection = CacheSection()
     labels: LabelsSection = LabelsSection()
     shadow: ShadowSection = ShadowSection()

@@ -1,7 +1,7 @@
 """Whether the answer of a shadow says the same as the one that the client got.
 
-It is the comparison that the cache learns by (`cache/semantic/judge.py`, `jury.py`), so the same word in a policy means
-the same in both. Not here: what follows from it (`labels.py`), calling a model (`pipeline.py`).
+It is the comparison that the cache learns by (`wire/alike.py`, `cache/semantic/jury.py`), so the same word in a policy
+means the same in both. Not here: what follows from it (`labels.py`), calling a model (`pipeline.py`).
 """
 
 from typing import NamedTuple
@@ -9,9 +9,9 @@ from typing import NamedTuple
 from msgspec import Raw
 
 from trivet.cache.semantic import jury
-from trivet.cache.semantic.judge import LIKE, Prose, likeness, settled
 from trivet.errors import EmbedderError
 from trivet.seams import Embedder
+from trivet.wire.alike import LIKE, Prose, likeness, settled
 
 
 class Verdict(NamedTuple):

@@ -145,7 +145,7 @@ class Prices:
         return Baseline(target=target, cost_nanos=cost.nanos, why_unknown=cost.why_unknown, estimated=by_hour)
 
     def compare(
-        self, baseline: str, *, target: str, hit: str, usage: Usage | None, cost: Cost, at_ns: int
+        self, baseline: str, *, target: str, hit: str, usage: Usage | None, cost: Cost, at_ns: int, alone: bool = True
     ) -> tuple[Baseline, dict[str, Nanos]]:
         """Hold what was spent against the declared baseline.
 
@@ -153,8 +153,9 @@ class Prices:
             target: who answered; for a hit, who gave the answer first.
             hit: the kind of hit (`exact`, ...), or "" where a target was called.
             cost: what was spent; nothing for a hit.
+            alone: all of it on that target's answer.
         """
-        if target == baseline and not hit:
+        if target == baseline and not hit and alone:
             return Baseline(target=baseline, cost_nanos=cost.nanos, why_unknown=cost.why_unknown), {}
         found = self.counterfactual(baseline, usage=usage, at_ns=at_ns)
         return found, savings(found, cost=cost.nanos, lever=hit or self._lever(baseline, target))

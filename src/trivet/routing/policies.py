@@ -13,6 +13,7 @@ from math import ceil
 import msgspec
 
 from trivet.config import (
+    CascadeSection,
     ClassifierSection,
     PolicySettings,
     RuleSection,
@@ -23,7 +24,17 @@ from trivet.config import (
     seconds,
 )
 from trivet.errors import UnknownModelError
-from trivet.types import Aim, CachePolicy, ClassifierPolicy, LabelPolicy, Nanos, Policy, Rule, ShadowPolicy
+from trivet.types import (
+    Aim,
+    CachePolicy,
+    CascadePolicy,
+    ClassifierPolicy,
+    LabelPolicy,
+    Nanos,
+    Policy,
+    Rule,
+    ShadowPolicy,
+)
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -120,6 +131,7 @@ def _compile(name: str, policy: PolicySettings, settings: Settings) -> Policy:
         rules=tuple(_rule(rule, pool) for rule in policy.rules),
         aim=_aim(policy) if policy.router else None,
         classifier=_classifier(policy.classifier, pool, settings) if policy.classifier else None,
+        cascade=_cascade(policy.cascade or CascadeSection(), pool) if policy.route == "cascade" else None,
         cache=None if section.mode == "off" else cache,
         labels=labels if policy.labels.keep else None,
         shadow=_shadow(policy, baseline) if policy.shadow.share else None,
@@ -156,6 +168,21 @@ def _classifier(section: ClassifierSection, pool: tuple[str, ...], settings: Set
         memory=section.memory,
         ttl_s=seconds(section.ttl),
         prompt=section.prompt,
+    )
+
+
+def _cascade(section: CascadeSection, pool: tuple[str, ...]) -> CascadePolicy:
+    large = section.large if section.large in pool else pool[-1]
+    cheap = tuple(name for name in pool if name != large)
+    return CascadePolicy(
+        cheap=cheap,
+        large=large,
+        agree=section.agree or min(2, len(cheap)),
+        together=section.together,
+        within_ms=ceil(seconds(section.within) * 1000),
+        streams=section.streams,
+        compare=section.compare,
+        sure=section.sure,
     )
 
 
@@ -200,4 +227,7 @@ def _digest(targets: Mapping[str, TargetSettings], policy: PolicySettings | None
         rules = (policy.route, policy.rules, policy.cache.tools, policy.cache.max_temperature)
         if (by := policy.classifier) is not None:
             rules += ((by.model, by.simple, by.complex, by.fallback, by.prompt),)
+        if policy.route == "cascade":
+            how = policy.cascade or CascadeSection()
+            rules += ((how.large, how.agree, how.together, how.streams, how.compare, how.sure),)
     return blake2b(_encode((answering, rules)), digest_size=12).hexdigest()

@@ -7,7 +7,7 @@ Not here: residency, which takes targets out when a policy is compiled (`policie
 Invariants: a target that lacks what is needed is never ranked; a target that is named directly is never second-guessed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -16,7 +16,7 @@ from trivet.config import Settings
 from trivet.errors import BadRequestError
 from trivet.routing.fixed import Fixed
 from trivet.routing.needs import Needs
-from trivet.seams import Ask, Asking, Kit, Router, Verdicts
+from trivet.seams import Ask, Asking, Heard, Kit, Router, Step, Verdicts, Weighing
 from trivet.types import Candidate, Policy, Request, Rule
 
 MAX_POOLS = 1000
@@ -72,6 +72,18 @@ class Ruled:
         if isinstance(left, tuple):
             return left
         return _noted(await self._asking.rank_by(heard, request, left), request, left, policy)
+
+    async def weigh(
+        self, request: Request, policy: Policy, heard: Sequence[Heard], waiting: Sequence[str], *, last: bool
+    ) -> Step:
+        """Let the router look at answers, with those of the pool that can answer."""
+        assert isinstance(self._inner, Weighing)
+        left = self._left(request, policy)
+        return await self._inner.weigh(request, policy if isinstance(left, tuple) else left, heard, waiting, last=last)
+
+    def weighed(self) -> Mapping[str, Mapping[str, int]]:
+        """Say how requests ended whose answers the router looked at."""
+        return self._inner.weighed() if isinstance(self._inner, Weighing) else {}
 
     def verdicts(self) -> Mapping[str, Verdicts]:
         """Say what the router heard."""

@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 
 from trivet.errors import TrivetError
-from trivet.pipeline import Stages
 from trivet.seams import Connected, Random, Stated
 from trivet.server import correct, models
 from trivet.server.ask import Ask, InForce, Rules
@@ -21,6 +20,7 @@ from trivet.server.head import PRIVATE, send_error, send_json
 from trivet.server.metrics import Metrics
 from trivet.server.openapi import Described, document
 from trivet.server.sharing import Shared
+from trivet.tally import Stages
 from trivet.types import Kind
 
 _MODELS = "/v1/models/"
@@ -165,12 +165,14 @@ class App:
         connections = {name: p.connections() for name, p in providers if isinstance(p, Connected)}
         answers = stages.cache.state() if isinstance(stages.cache, Stated) else None
         verdicts = {name: told for asking in stages.asking.values() for name, told in asking.verdicts().items()}
+        weighed = {name: told for router in stages.weighing.values() for name, told in router.weighed().items()}
         told = metrics.text(
             self._states(),
             connections,
             answers=answers,
             skipped=stages.aside.skipped,
             verdicts=verdicts,
+            weighed=weighed,
             labels=stages.labels.state(),
         )
         text = told.encode()

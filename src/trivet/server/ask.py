@@ -12,12 +12,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from trivet.errors import TrivetError, UpstreamError
-from trivet.pipeline import Stages, Tally, abandon, answer
+from trivet.pipeline import abandon, answer
 from trivet.seams import Random
 from trivet.server.auth import Checks
 from trivet.server.exchange import ClientGoneError, Exchange
 from trivet.server.head import JSON, PRIVATE, send_error
 from trivet.server.told import head, reported
+from trivet.tally import Stages, Tally
 from trivet.types import Chunk, Entry, Kind, Request
 from trivet.wire.chat import error_body, without_usage
 from trivet.wire.request import read_request

@@ -11,10 +11,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from trivet.errors import BadRequestError, TrivetError
-from trivet.pipeline import Stages
 from trivet.seams import Purgeable
 from trivet.server.exchange import Exchange
 from trivet.server.head import send_json
+from trivet.tally import Stages
 from trivet.types import Entry
 
 MAX_BYTES = 65_536

@@ -25,6 +25,7 @@ _MAX_SERIES = 2000
 
 _NONE: Mapping[str, Connections] = MappingProxyType({})
 _NO_COUNTS: Mapping[str, int] = MappingProxyType({})
+_NO_ENDS: Mapping[str, Mapping[str, int]] = MappingProxyType({})
 _NO_VERDICTS: Mapping[str, Verdicts] = MappingProxyType({})
 
 Labels = tuple[str, ...]
@@ -53,7 +54,7 @@ class Series:
         outcome = entry.outcome
         self.requests += 1
         usage = outcome.usage
-        if usage is not None and entry.decision == "call":
+        if usage is not None and entry.decision in ("call", "weigh"):
             self.input += usage.input_tokens
             self.output += usage.output_tokens
             self.cached += usage.cached_tokens
@@ -155,6 +156,7 @@ class Metrics:
         answers: CacheState | None = None,
         skipped: Mapping[str, int] = _NO_COUNTS,
         verdicts: Mapping[str, Verdicts] = _NO_VERDICTS,
+        weighed: Mapping[str, Mapping[str, int]] = _NO_ENDS,
         labels: LabelsState | None = None,
     ) -> str:
         """Write everything in Prometheus's text format (version 0.0.4).
@@ -165,6 +167,7 @@ class Metrics:
             answers: how the cache stands in the process that answers, if it says so.
             skipped: what was not begun there of the work on the side, by kind.
             verdicts: what models said there of requests that were to be routed, by policy.
+            weighed: how requests ended there whose answers were weighed, by policy and end.
             labels: how labels stand there.
         """
         lines: list[str] = []
@@ -206,6 +209,9 @@ class Metrics:
         if answers is not None:
             _cache(lines, answers, skipped)
         _verdicts(lines, verdicts)
+        ends: Counter[Labels] = Counter({(p, end): n for p, told in weighed.items() for end, n in told.items()})
+        words = "Requests whose answers were weighed, by how that ended: docs/cascades.md."
+        _counter(lines, "trivet_cascade_total", words, ("policy", "end"), ends)
         if labels is not None:
             _learning(lines, labels, skipped)
         return "\n".join(lines) + "\n"

@@ -5,8 +5,8 @@ Not here: what a name means (`routing/policies.py`), prices (`ledger/prices.py`)
 
 from typing import Any
 
-from trivet.pipeline import Stages
 from trivet.routing import permits
+from trivet.tally import Stages
 from trivet.types import Permit, Policy
 
 Json = dict[str, Any]

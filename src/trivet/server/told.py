@@ -5,18 +5,19 @@ Invariant: all of it is read off the Tally or its Entry, so headers, report and 
 """
 
 from trivet.ledger.money import usd
-from trivet.pipeline import Tally
 from trivet.server.head import lines
-from trivet.types import Call, Entry, Nanos, Serve
+from trivet.tally import Tally
+from trivet.types import Call, Entry, Nanos, Serve, Weigh
 from trivet.wire.chat import with_report
 
 
 def head(tally: Tally) -> bytes:
     """Write the headers that tell what happened, as far as that is known when they go out."""
     decision, entry = tally.decision, tally.entry
-    if type(decision) is Call:
-        why = decision.targets[0].why if decision.targets else ""
-        told = f"x-trivet-decision: call{f'; why={why}' if why else ''}\r\nx-trivet-cache: {tally.cache}\r\n"
+    if type(decision) is Call or type(decision) is Weigh:
+        why = tally.why or (decision.targets[0].why if decision.targets else "")
+        kind = "call" if type(decision) is Call else "weigh"
+        told = f"x-trivet-decision: {kind}{f'; why={why}' if why else ''}\r\nx-trivet-cache: {tally.cache}\r\n"
     elif type(decision) is Serve:
         hit = decision.hit
         age_s = hit.age_ms // 1000
@@ -40,8 +41,9 @@ def _timing(tally: Tally) -> str:
     auth_ns, cache_ns, look_ns = tally.auth_ns, tally.cache_ns, tally.look_ns
     cache_ms = _ms(cache_ns - auth_ns) if cache_ns else "0"
     route_ms = _ms(look_ns - (cache_ns or auth_ns)) if look_ns else "0"
+    waited = f"cascade;dur={_ms(tally.weighed_ns - look_ns)}, " if tally.weighed_ns else ""
     return (
-        f"auth;dur={_ms(auth_ns)}, cache;dur={cache_ms}, route;dur={route_ms}, queue;dur=0, "
+        f"auth;dur={_ms(auth_ns)}, cache;dur={cache_ms}, route;dur={route_ms}, queue;dur=0, {waited}"
         f"connect;dur={_ms(tally.connect_ns)}, ttft;dur={_ms(tally.ttft_ns)}"
     )
 

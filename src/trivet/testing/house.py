@@ -19,17 +19,34 @@ from trivet.aside import Aside
 from trivet.build import SystemClock
 from trivet.config import EmbedderSettings, Settings, parse
 from trivet.embed.lender import Lender
+from trivet.errands import embed
 from trivet.flights import Flights
 from trivet.labels.labels import Labels
 from trivet.ledger.keys import FILE, KeyRing
 from trivet.ledger.prices import Prices
-from trivet.pipeline import Stages, embed
+from trivet.pipeline import answered
 from trivet.routing.policies import Policies
-from trivet.seams import Asking, Cache, Clock, Desk, Dialer, Kit, Provider, Random, Router, Store, Turns, load
+from trivet.seams import (
+    Asking,
+    Cache,
+    Clock,
+    Desk,
+    Dialer,
+    Kit,
+    Provider,
+    Random,
+    Router,
+    Started,
+    Store,
+    Turns,
+    Weighing,
+    load,
+)
 from trivet.server.app import App
 from trivet.server.auth import Auth
 from trivet.server.http import Server
 from trivet.server.run import bind, url
+from trivet.tally import Stages
 from trivet.testing.memory import Memory
 from trivet.upstream.http import dial
 
@@ -89,8 +106,12 @@ async def stages(settings: Settings, kit: Kit, store: Store) -> AsyncGenerator[S
     routers: dict[str, Router] = {name: load("trivet.router", name)(settings, kit) for name in sorted(routes)}
     aside, labels, policies = Aside(), Labels(kit), Policies(settings)
     await labels.start(policies.compiled())
+    started = [router for router in routers.values() if isinstance(router, Started)]
+    for router in started:
+        await router.start()
     try:
         made = Stages(
+            answered=answered,
             policies=policies,
             cache=cache,
             routers=routers,
@@ -101,12 +122,15 @@ async def stages(settings: Settings, kit: Kit, store: Store) -> AsyncGenerator[S
             aside=aside,
             flights=Flights(),
             asking={name: router for name, router in routers.items() if isinstance(router, Asking)},
+            weighing={name: router for name, router in routers.items() if isinstance(router, Weighing)},
             labels=labels,
         )
         kit.desk.open(partial(embed, stages=made))
         yield made
     finally:
         await aside.aclose()
+        for router in started:
+            await router.aclose()
         await cache.aclose()  # before those that it may ask
         await labels.aclose()
         for provider in providers.values():

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tests.cache.semantic.test_tier import WHAT, WHICH, Cell
 from tests.test_pipeline import ask, run, text
-from trivet.pipeline import Stages
+from trivet.tally import Stages
 from trivet.testing.house import config, kit, stages
 from trivet.testing.memory import Memory
 from trivet.testing.upstream import Answer, Upstream

@@ -14,13 +14,13 @@ from tests.cache.semantic.test_audit import words
 from tests.cache.semantic.test_tier import WHAT, WHICH, Cell, said
 from tests.test_pipeline import run, text
 from trivet.aside import MOST
-from trivet.cache.semantic.judge import Prose
 from trivet.cache.semantic.jury import MAX_CHARACTERS, Jury, asks, heard
-from trivet.pipeline import Stages
+from trivet.tally import Stages
 from trivet.testing.house import config, kit, stages
 from trivet.testing.memory import Memory
 from trivet.testing.upstream import Answer, Upstream
 from trivet.types import Entry
+from trivet.wire.alike import Prose
 
 pytestmark = pytest.mark.anyio
 

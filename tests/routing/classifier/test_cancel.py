@@ -15,8 +15,9 @@ import pytest
 
 from tests.test_simulation import LoopClock, dial
 from tests.test_torture import Cancelling, Counting, When, body_of, in_virtual_time
-from trivet.pipeline import Stages, Tally, answer
+from trivet.pipeline import answer
 from trivet.routing.classifier.memory import PAUSE_S
+from trivet.tally import Stages, Tally
 from trivet.testing.house import config, kit, stages
 from trivet.testing.upstream import Upstream
 from trivet.wire.request import read_request

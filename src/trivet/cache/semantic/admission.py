@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from trivet.cache.key import Question
-from trivet.cache.semantic.judge import leads, plainly, said_in_words
 from trivet.cache.semantic.planted import ASKS_MORE, STEERS, planted
 from trivet.cache.semantic.shelf import Answer
 from trivet.types import Request
+from trivet.wire.alike import leads, plainly, said_in_words
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,7 +1,7 @@
 """Whether a policy's promise is kept, as its audits say: the error that was measured lately, with its interval.
 
-Not here: what the decider reckons its error to be (`promise.py`), comparing answers (`judge.py`): a judge that errs is
-not noticed here, and adds its errors to what is measured.
+Not here: what the decider reckons its error to be (`promise.py`), comparing answers (`wire/alike.py`). A judge that
+errs is not noticed here, and adds its errors to what is measured.
 Riskier hits are audited more often, so each audit counts for as many hits as it stands for: one over the chance that
 it had. Invariants: an alarm is told once, and again only after it was over; without audits nothing is measured.
 """

@@ -1,6 +1,6 @@
 """What a model is asked where two answers are to be compared, and how its word is read.
 
-Not here: which answers are compared (`tier.py`), what can be told without a model (`judge.py`), calling
+Not here: which answers are compared (`tier.py`), what can be told without a model (`wire/alike.py`), calling
 (`pipeline.py`).
 Each comparison is two requests, the answers in either order: a model that goes by the order contradicts itself.
 Invariants: what is compared is quoted as JSON strings, so that it cannot end its own quotation; only the one word that
@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Raw
 
-from trivet.cache.semantic.judge import Prose
 from trivet.seams import Random
+from trivet.wire.alike import Prose
 from trivet.wire.asked import fields, quoted, said
 
 MAX_CHARACTERS = 4000

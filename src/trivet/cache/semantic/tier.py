@@ -18,14 +18,13 @@ import msgspec
 
 from trivet.cache.exact import Exact
 from trivet.cache.key import Fingerprint, Question, fingerprint, question
-from trivet.cache.semantic import judge, watch
+from trivet.cache.semantic import watch
 from trivet.cache.semantic.admission import REASONS, Admission, asker, leads_of
 from trivet.cache.semantic.behind import BATCH, Behind
 from trivet.cache.semantic.deciders import decider
 from trivet.cache.semantic.file import File, Loaded, Row
 from trivet.cache.semantic.gain import Space
 from trivet.cache.semantic.graphs import Drawn
-from trivet.cache.semantic.judge import Prose
 from trivet.cache.semantic.jury import Jury
 from trivet.cache.semantic.look import NEIGHBOURS, Decider, Kept, Look, Near, Verdict
 from trivet.cache.semantic.meaning import EMBED_WITHIN_S, Meant, Troubles, text_of, vector_of, vectors_of
@@ -37,6 +36,8 @@ from trivet.errors import UpstreamError
 from trivet.seams import Account, CacheState, Charging, Clock, Doubt, Embedder, Found, Kit, Random
 from trivet.seams import Kept as Forgotten
 from trivet.types import CachePolicy, Entry, Hit, Nanos, NearMiss, Policy, Request
+from trivet.wire import alike
+from trivet.wire.alike import Prose
 from trivet.wire.chat import read_piece
 
 if TYPE_CHECKING:
@@ -422,7 +423,7 @@ class Tiers:
         assert policy.cache is not None
         if policy.cache.judge in JUDGES or verdict is None or verdict.chosen < 0 or verdict.p_correct is None:
             return None
-        found = judge.settled(answer.body, ticket.near[verdict.chosen].body)
+        found = alike.settled(answer.body, ticket.near[verdict.chosen].body)
         return found if isinstance(found, Prose) else None
 
     def heard(self, doubt: Doubt, bodies: Sequence[bytes | None], cost_nanos: Nanos) -> None:
@@ -535,21 +536,21 @@ class Tiers:
         told: dict[int, bool] = {}
         for i in order:
             other = ticket.near[i]
-            alike = told.get(other.kept.group)
-            if alike is None:
-                alike = same if i == verdict.chosen else None
-                if alike is None:
-                    alike = await judge.same(answer.body, other.body, self._on(account), by=policy.cache.judge)
-                if alike is None:
+            agreed = told.get(other.kept.group)
+            if agreed is None:
+                agreed = same if i == verdict.chosen else None
+                if agreed is None:
+                    agreed = await alike.same(answer.body, other.body, self._on(account), by=policy.cache.judge)
+                if agreed is None:
                     continue
-                told[other.kept.group] = alike
+                told[other.kept.group] = agreed
             if i == verdict.chosen and judged:
-                decider.learn(ticket.look, verdict, same=alike, audited=verdict.serve)
+                decider.learn(ticket.look, verdict, same=agreed, audited=verdict.serve)
                 if verdict.serve:
-                    self._watches[policy.name].audited(ticket.chance, same=alike)
+                    self._watches[policy.name].audited(ticket.chance, same=agreed)
                 if verdict.p_correct is not None:
-                    answer.kept.residual = float(alike) - verdict.p_correct
-            if alike and answer.number in self._shelf and other.number in self._shelf:
+                    answer.kept.residual = float(agreed) - verdict.p_correct
+            if agreed and answer.number in self._shelf and other.number in self._shelf:
                 self._shelf.regroup(answer, other.kept.group)
                 break
         self._spent(account, Space(answer.tenant, answer.namespace))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.cache.semantic.hashed import Hashed
-from trivet.cache.semantic.judge import same
+from trivet.wire.alike import same
 
 pytestmark = pytest.mark.anyio
 

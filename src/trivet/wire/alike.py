@@ -1,6 +1,7 @@
-"""Whether two answers say the same: what makes a fresh answer a verdict on a kept one.
+"""Whether two answers say the same: what makes a fresh answer a verdict on a kept one, and two cheap models agree.
 
-Not here: which answers are compared (`tier.py`), asking a model (`jury.py`). These checks see no question.
+Not here: which answers are compared (`cache/semantic/`, `routing/cascade/`, `labels/`), asking a model about them
+(`cache/semantic/jury.py`). These checks see no question.
 Invariants: what cannot be read as an answer is not "the same" as anything; nor is what sends people somewhere else,
 however like its words are.
 """

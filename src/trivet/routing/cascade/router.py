@@ -1,0 +1,203 @@
+"""The router `cascade`: cheap targets answer first, and the large one where their answers do not settle it.
+
+An answer is good enough if it is well-formed (`formed.py`) and as many cheap targets as the policy says have said the
+same. It is the first of those in the order of the pool that is served. Where too few can agree the large target is
+asked, and its answer relayed; where that one fails, the best of what there is, is served.
+
+Not here: who can answer at all (`rules.py`), asking and paying (`weighing.py`).
+Invariants: an answer that is not well-formed is served only where there is no other and the large target has none; no
+more is asked than the pool; what two answers say is compared only where both are well-formed.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from trivet.config import Settings, embedder_kind
+from trivet.errors import EmbedderError
+from trivet.routing.cascade.formed import flaw
+from trivet.seams import Embedder, Heard, Kit, Router, Step
+from trivet.types import Candidate, CascadePolicy, Policy, Request
+from trivet.wire.alike import LIKE, Prose, likeness, settled
+
+ENDS = ("agreed", "large", "unasked", "large failed", "lost")
+"""How a request ends: with an answer of a cheap target; with one of the large; of the large, as nobody else was asked;
+with what there was, as the large failed; without any."""
+
+
+class _Sides(NamedTuple):
+    """Who is asked first, and who at last."""
+
+    cheap: tuple[str, ...]
+    large: str
+
+
+class CascadeRouter:
+    """Routes by what comes back."""
+
+    def __init__(self, policies: Sequence[str], embedder: Embedder | None) -> None:
+        """`embedder`: for answers in prose; None: they are compared word by word."""
+        self._embedder = embedder
+        self._counts = {name: Counter(dict.fromkeys(ENDS, 0)) for name in policies}
+
+    async def start(self) -> None:
+        """Have the embedder loaded."""
+        if self._embedder is not None:
+            await self._embedder.start()
+
+    async def aclose(self) -> None:
+        """Give the embedder back."""
+        if self._embedder is not None:
+            await self._embedder.aclose()
+
+    async def rank(self, request: Request, policy: Policy) -> tuple[Candidate, ...]:
+        """Order the pool: the cheap targets, whose answers are to be weighed, and the large one; or that one first."""
+        how = policy.cascade
+        if how is None:  # no policy of ours
+            return _ranked(policy.pool, weighed=(), why="")
+        cheap, large = _sides(policy, how)
+        why = _unweighed(request, how, cheap)
+        if why:
+            self._count(policy, "unasked")
+            return _ranked((large, *cheap), weighed=(), why=why)
+        return _ranked((*cheap, large), weighed=cheap, why="")
+
+    async def weigh(
+        self, request: Request, policy: Policy, heard: Sequence[Heard], waiting: Sequence[str], *, last: bool
+    ) -> Step:
+        """Say what is next."""
+        how = policy.cascade
+        assert how is not None
+        cheap, large = _sides(policy, how)
+        flaws = [one.why if one.body is None else flaw(request, one.body, sure=how.sure) for one in heard]
+        good = [i for i in sorted(range(len(heard)), key=lambda i: _place(heard[i], cheap)) if not flaws[i]]
+        alike = await self._alike([heard[i].body or b"" for i in good], compare=how.compare)
+        sides = [[good[j] for j in side] for side in alike]
+        most = max(sides, key=len, default=[])
+        found = _found(flaws, most, sides)
+        if len(most) >= how.agree:
+            self._count(policy, "agreed")
+            why = f"{len(most)} of {len(heard)} agree" if how.agree > 1 else "well-formed"
+            return Step(take=most[0], why=why, found=found)
+        if any(one.target == large for one in heard):  # it has failed: its answer is relayed where there is one
+            return self._left(policy, heard, most, flaws, found)
+        asked = {one.target for one in heard} | set(waiting)
+        more = () if last else tuple(name for name in cheap if name not in asked)
+        if len(most) + len(waiting) + len(more) >= how.agree:
+            if waiting and (how.together or len(most) + len(waiting) >= how.agree):
+                return Step()
+            if more:
+                return Step(ask=more if how.together else more[: max(1, how.agree - len(most) - len(waiting))])
+        self._count(policy, "large")
+        return Step(relay=large, why=_said(heard, flaws, sides, last=last), found=found)
+
+    def weighed(self) -> Mapping[str, Mapping[str, int]]:
+        """Say how requests ended."""
+        return self._counts
+
+    def follow(self, before: Router) -> None:
+        """Go on counting."""
+        if isinstance(before, CascadeRouter):
+            self._counts |= {n: counts for n, counts in before._counts.items() if n in self._counts}  # noqa: SLF001
+
+    def _left(
+        self, policy: Policy, heard: Sequence[Heard], most: list[int], flaws: list[str], found: tuple[str, ...]
+    ) -> Step:
+        """Serve what there is, as the large target has no answer."""
+        have = most or [i for i, one in enumerate(heard) if one.body is not None]
+        self._count(policy, "large failed" if have else "lost")
+        if not have:
+            return Step(found=found)
+        flawed = f", {flaws[have[0]]}" if flaws[have[0]] else ""
+        return Step(take=have[0], why=f"the large target failed{flawed}", found=found)
+
+    async def _alike(self, bodies: Sequence[bytes], *, compare: str) -> list[list[int]]:
+        """Put answers together that say the same as the first of theirs."""
+        sides: list[list[int]] = []
+        for i, body in enumerate(bodies):
+            for side in sides:
+                if await self._same(bodies[side[0]], body, compare=compare):
+                    side.append(i)
+                    break
+            else:
+                sides.append([i])
+        return sides
+
+    async def _same(self, one: bytes, other: bytes, *, compare: str) -> bool:
+        found = settled(one, other)
+        if not isinstance(found, Prose):
+            return bool(found)
+        if compare == "equality" or self._embedder is None or self._embedder.ready():
+            return False
+        try:
+            return await likeness(found, self._embedder) >= LIKE
+        except EmbedderError:
+            return False
+
+    def _count(self, policy: Policy, end: str) -> None:
+        counts = self._counts.get(policy.known_as or policy.name)
+        if counts is not None:
+            counts[end] += 1
+
+
+def _sides(policy: Policy, how: CascadePolicy) -> _Sides:
+    """Say who of those that are left of the pool is cheap; where the large one is not, the last is."""
+    large = how.large if how.large in policy.pool else policy.pool[-1]
+    cheap = tuple(name for name in how.cheap if name in policy.pool and name != large)
+    return _Sides(cheap, large)
+
+
+def _unweighed(request: Request, how: CascadePolicy, cheap: Sequence[str]) -> str:
+    """Say why a request's answers are not weighed; "": they are."""
+    if request.kind != "chat" or request.n != 1:
+        return "not one answer of a conversation"
+    if len(cheap) < how.agree:
+        return "too few cheap targets"
+    if request.stream and how.streams == "start":
+        return "streams start at once"
+    return ""
+
+
+def _place(one: Heard, cheap: Sequence[str]) -> int:
+    return cheap.index(one.target) if one.target in cheap else len(cheap)
+
+
+def _found(flaws: Sequence[str], most: Sequence[int], sides: Sequence[Sequence[int]]) -> tuple[str, ...]:
+    """Say of each answer what was found."""
+    told = []
+    for i, why in enumerate(flaws):
+        mine = next((side for side in sides if i in side), ())
+        said = "agrees" if len(mine) > 1 and i in most else "differs" if len(sides) > 1 else "well-formed"
+        told.append(why or said)
+    return tuple(told)
+
+
+def _said(heard: Sequence[Heard], flaws: Sequence[str], sides: Sequence[Sequence[int]], *, last: bool) -> str:
+    """Say why the large target is asked."""
+    wrong = [f"{one.target}: {why}" for one, why in zip(heard, flaws, strict=True) if why]
+    if wrong:
+        return "; ".join(wrong)[:200]
+    return "too late" if last and len(sides) < 2 else "no two agree" if len(sides) > 1 else "no agreement"
+
+
+def _ranked(order: Sequence[str], *, weighed: Sequence[str], why: str) -> tuple[Candidate, ...]:
+    return tuple(
+        Candidate(
+            target=name,
+            score=float(len(order) - i),
+            probability=0.0 if i else 1.0,
+            why=why,
+            weighed=name in weighed,
+        )
+        for i, name in enumerate(order)
+    )
+
+
+def build(settings: Settings, kit: Kit) -> CascadeRouter:  # the seam's shape
+    """Build the router for the policies that name it."""
+    policies = {name: policy for name, policy in settings.policies.items() if policy.route == "cascade"}
+    wants = any(policy.cascade is None or policy.cascade.compare == "likeness" for policy in policies.values())
+    kind = embedder_kind(settings.embedder)
+    # A target that makes embeddings would be asked, and paid, for each comparison: the one of this process will do.
+    embedder = kit.embedder("builtin" if kind == "target" else kind) if policies and wants else None
+    return CascadeRouter(tuple(policies), embedder)
