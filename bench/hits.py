@@ -112,11 +112,14 @@ class Asker:
         """Wait until the model and the embedder are loaded: until a question in other words is a hit."""
         until = time.monotonic() + LOADED_WITHIN_S
         while time.monotonic() < until:
-            self._connection.request("GET", "/readyz")
-            reply = self._connection.getresponse()
-            reply.read()
-            if reply.status == 200:
-                break
+            try:
+                self._connection.request("GET", "/readyz")
+                reply = self._connection.getresponse()
+                reply.read()
+                if reply.status == 200:
+                    break
+            except ConnectionRefusedError:  # it is still starting
+                self._connection.close()
             time.sleep(0.2)
         else:
             raise SystemExit(f"The model was not ready: {self._process.last_words()}")
@@ -140,7 +143,6 @@ def calls(embedder: str, questions: int) -> Iterator[Call]:
             env={"TRIVET_HOME": str(folder / "home"), "TRIVET_MODELS": models},
         )
         opened.callback(process.stop)
-        time.sleep(1.0)
         asker = Asker(process, port, embedder)
         asker.wait()
         for question in QUESTIONS[:questions]:

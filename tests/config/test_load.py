@@ -192,13 +192,13 @@ REFUSED = {
         'trivet.toml:7: policies.p.cache.mode: "likely" is not "off", "exact", "static", "vcache", "verified" or '
         '"shadow".'
     ),
-    POLICY + "route = 'cascade'\n": (
-        'trivet.toml:6: policies.p.route: "cascade": This version of Trivet does not have it yet. '
-        'Remove the line, or write "classifier", "clusters", "fixed", "learned" or "rules".'
+    POLICY + "route = 'best_of_n'\n": (
+        'trivet.toml:6: policies.p.route: "best_of_n": This version of Trivet does not have it yet. '
+        'Remove the line, or write "cascade", "classifier", "clusters", "fixed", "learned" or "rules".'
     ),
     POLICY + "route = 'fxed'\n": (
         'trivet.toml:6: policies.p.route: "fxed": no such router is installed. '
-        'Remove the line, or write "classifier", "clusters", "fixed", "learned" or "rules".'
+        'Remove the line, or write "cascade", "classifier", "clusters", "fixed", "learned" or "rules".'
     ),
     "[budgets.x]\nlimit = '$5/day'\n": (
         "trivet.toml:1: budgets: This version of Trivet does not have it yet. Remove the section."

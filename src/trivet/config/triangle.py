@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from trivet.config.misfits import Misfit, Place, either, shown
 from trivet.config.settings import PolicySettings, TargetSettings, floor
 
+CASCADE = "cascade"
+
 TRAINED = ("learned", "clusters")
 """Routes that weigh the legs, by a trained router."""
 
@@ -18,6 +20,9 @@ _LEGS = ("minimize", "maximize", "quality", "ttft", "cost", "router")
 def conflicts_of_triangle(policy: PolicySettings, targets: Mapping[str, TargetSettings], at: Place) -> Iterator[Misfit]:
     """Check what a policy holds and makes small."""
     said = [key for key in _LEGS if getattr(policy, key)]
+    if policy.route == CASCADE:
+        yield from _of_cascade(policy, said, at)
+        return
     if policy.route not in TRAINED:
         for key in said:
             words = f"Only route = {either(map(json.dumps, TRAINED))} weighs that. Write it, or remove the line."
@@ -28,6 +33,25 @@ def conflicts_of_triangle(policy: PolicySettings, targets: Mapping[str, TargetSe
     yield from _legs(policy, at)
     if policy.quality:
         yield from _reference(floor(policy.quality)[1], policy, targets, at)
+
+
+def _of_cascade(policy: PolicySettings, said: list[str], at: Place) -> Iterator[Misfit]:
+    """Check what a cascade holds: a quality, by a trained router, or nothing."""
+    for key in said:
+        if key not in ("quality", "router") and not (key == "minimize" and policy.minimize == "cost"):
+            yield (*at, key), "A cascade holds a quality and makes the cost small, nothing else. Remove the line."
+    if policy.quality and not policy.router:
+        yield (*at, "quality"), 'Only a trained router can hold it. Write router = "router.trivet", or remove the line.'
+    if policy.router and not policy.quality:
+        yield (*at, "router"), 'No quality is held. Write quality = "0.98 of large", or remove the line.'
+    large = (policy.cascade and policy.cascade.large) or policy.pool[-1]
+    if policy.quality and (name := floor(policy.quality)[1]) not in ("", large):
+        words = f"In this cascade {shown(large)} is the large one. Write its name, or {_large(name)}."
+        yield (*at, "quality"), words
+
+
+def _large(name: str) -> str:
+    return f"cascade = {{ large = {json.dumps(name)} }}"
 
 
 def _legs(policy: PolicySettings, at: Place) -> Iterator[Misfit]:

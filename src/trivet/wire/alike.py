@@ -113,6 +113,12 @@ def said_in_words(body: bytes) -> str | None:
     return said if isinstance(said, str) else _encode(said).decode()
 
 
+def text_in(body: bytes) -> str | None:
+    """Give an answer that is a text; None: it is none, or too long to be read."""
+    said = _said(body) if len(body) <= MAX_BYTES else None
+    return said if isinstance(said, str) else None
+
+
 def _pieces(text: str) -> list[str]:
     """Cut a text between words into pieces of about a size."""
     pieces: list[str] = []

@@ -14,7 +14,7 @@ from typing import Any
 MOST = 20_000
 """Looks at a part of a value with a part of a schema: some 20 milliseconds."""
 
-_DEEP = 64
+_DEEP = 100
 """Schemas within schemas."""
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {

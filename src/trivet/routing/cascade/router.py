@@ -9,20 +9,80 @@ Invariants: an answer that is not well-formed is served only where there is no o
 more is asked than the pool; what two answers say is compared only where both are well-formed.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trivet.config import Settings, embedder_kind
 from trivet.errors import EmbedderError
 from trivet.routing.cascade.formed import flaw
-from trivet.seams import Embedder, Heard, Kit, Router, Step
-from trivet.types import Candidate, CascadePolicy, Policy, Request
-from trivet.wire.alike import LIKE, Prose, likeness, settled
+from trivet.routing.triangle.router import FLOORS, words_of
+from trivet.seams import Embedder, Heard, Kit, Known, Router, Step
+from trivet.types import Aim, Candidate, CascadePolicy, Policy, Request
+from trivet.wire.alike import LIKE, Prose, likeness, settled, text_in
+from trivet.wire.canonical import canonical, closing
+
+if TYPE_CHECKING:  # numpy, and what needs it, is loaded where a policy is routed by it
+    from trivet.routing.cascade.live import Live
 
 ENDS = ("agreed", "large", "unasked", "large failed", "lost")
 """How a request ends: with an answer of a cheap target; with one of the large; of the large, as nobody else was asked;
 with what there was, as the large failed; without any."""
+
+
+NONE = -1
+"""The code of an answer that is none, as `signals.py` has it."""
+
+
+class Learned:
+    """The rules of one policy that holds a quality: its own floor, and stricter ones that requests ask for."""
+
+    def __init__(self, policy: Policy, aim: Aim, how: CascadePolicy, known: Known) -> None:
+        self._policy, self._aim, self._how, self._known = policy, aim, how, known
+        self._made: dict[float | None, Live] = {}
+        self.digest = ""
+
+    def floor(self, asked: float | None) -> float | None:
+        """Give the floor that a request asks for, where it is stricter; rounded up, so that each is planned once."""
+        if asked is None or (self._aim.quality is not None and asked <= self._aim.quality):
+            return None
+        return min(1.0, ceil(asked * FLOORS - 1e-9) / FLOORS)
+
+    async def live(self, floor: float | None) -> "Live":
+        """Give the rule for a floor; the first time takes a second. Raises ConfigError."""
+        made = self._made.get(floor)
+        if made is None:
+            made = await asyncio.to_thread(self._compiled, floor)
+            made = self._made.setdefault(floor, made)
+            self.digest = made.digest
+        return made
+
+    def _compiled(self, floor: float | None) -> "Live":
+        from trivet.routing.cascade.live import compiled
+
+        return compiled(self._policy, self._aim, self._how, self._known, quality=floor)
+
+    def told(self, text: str) -> dict[str, Any]:
+        """Say what is expected of the policy, and of a text."""
+        live = self._made[None]
+        held = live.rule.held
+        return {
+            "cheap": list(live.order),
+            "at_once": live.at_once(text),
+            "threshold": live.rule.threshold if held.step else None,
+            "quality": held.quality,
+            "at_least": held.at_least,
+            "cost_of_large": live.rule.cost,
+            "labels": held.labels,
+            "stand_ins": live.stand_ins,
+            "plan": live.summary(self._policy.name),
+        }
+
+
+async def _live(learned: Learned, request: Request) -> "Live":
+    return await learned.live(learned.floor(request.controls.quality))
 
 
 class _Sides(NamedTuple):
@@ -35,10 +95,36 @@ class _Sides(NamedTuple):
 class CascadeRouter:
     """Routes by what comes back."""
 
-    def __init__(self, policies: Sequence[str], embedder: Embedder | None) -> None:
-        """`embedder`: for answers in prose; None: they are compared word by word."""
-        self._embedder = embedder
+    def __init__(
+        self, policies: Sequence[str], embedder: Embedder | None, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`embedder`: for answers in prose; None: they are compared word by word. `tell`: the operator."""
+        self._embedder, self._tell = embedder, tell
         self._counts = {name: Counter(dict.fromkeys(ENDS, 0)) for name in policies}
+        self._learned: dict[str, Learned] = {}
+        """Of the policies that hold a quality."""
+
+    async def compile(self, policies: Sequence[Policy], known: Known) -> None:
+        """Find the rules of those that hold a quality. Raises ConfigError: nothing can be promised."""
+        made: dict[str, Learned] = {}
+        for policy in policies:
+            if policy.aim is not None and policy.cascade is not None:
+                rule = Learned(policy, policy.aim, policy.cascade, known)
+                made[policy.name] = rule
+                self._tell((await rule.live(None)).summary(policy.name))
+        self._learned = made
+
+    def digest(self, policy: str) -> str:
+        """Give the digest of the router file; "": there is none."""
+        found = self._learned.get(policy)
+        return found.digest if found else ""
+
+    def explain(self, request: Request, policy: Policy) -> Mapping[str, Any]:
+        """Say who is asked first, and what is expected of it."""
+        how, rule = policy.cascade, self._learned.get(policy.name)
+        assert how is not None
+        told = {"cheap": list(how.cheap), "large": how.large, "agree": how.agree, "within_ms": how.within_ms}
+        return told if rule is None else {**told, **rule.told(words_of(request))}
 
     async def start(self) -> None:
         """Have the embedder loaded."""
@@ -57,6 +143,12 @@ class CascadeRouter:
             return _ranked(policy.pool, weighed=(), why="")
         cheap, large = _sides(policy, how)
         why = _unweighed(request, how, cheap)
+        learned = self._learned.get(policy.known_as or policy.name)
+        if learned is not None and not why:
+            live = await _live(learned, request)
+            same = (*live.names[:-1], live.names[-1]) == (*cheap, large)
+            why = live.at_once(words_of(request)) if same else "not all of the pool can answer"
+            cheap = live.order if same else cheap
         if why:
             self._count(policy, "unasked")
             return _ranked((large, *cheap), weighed=(), why=why)
@@ -73,6 +165,10 @@ class CascadeRouter:
         good = [i for i in sorted(range(len(heard)), key=lambda i: _place(heard[i], cheap)) if not flaws[i]]
         alike = await self._alike([heard[i].body or b"" for i in good], compare=how.compare)
         sides = [[good[j] for j in side] for side in alike]
+        learned = self._learned.get(policy.known_as or policy.name)
+        if learned is not None:
+            live = await _live(learned, request)
+            return self._by_rule(live, words_of(request), policy, heard, waiting, flaws, sides, last=last)
         most = max(sides, key=len, default=[])
         found = _found(flaws, most, sides)
         if len(most) >= how.agree:
@@ -90,6 +186,50 @@ class CascadeRouter:
                 return Step(ask=more if how.together else more[: max(1, how.agree - len(most) - len(waiting))])
         self._count(policy, "large")
         return Step(relay=large, why=_said(heard, flaws, sides, last=last), found=found)
+
+    def _by_rule(
+        self, live: "Live", text: str, policy: Policy, heard: Sequence[Heard], waiting: Sequence[str],
+        flaws: list[str], sides: list[list[int]], *, last: bool,
+    ) -> Step:  # fmt: skip
+        """Say what is next by a rule that was learned."""
+        codes = {one.target: NONE for one in heard}
+        codes |= {heard[i].target: code for code, side in enumerate(sides) for i in side}
+        tokens = {one.target: one.usage.output_tokens for one in heard if one.usage is not None}
+        ends = [canonical(text_in(heard[side[0]].body or b"") or "") for side in sides[:1]]
+        judged = live.judge(text, codes, tokens, luck=live.luck.told(ends[0] if ends else None))
+        large = live.names[-1]
+        most = next((side for side in sides if heard[side[0]].target == live.names[judged.best]), [])
+        served = next((i for i, one in enumerate(heard) if one.target == live.names[judged.best]), -1)
+        found = _found(flaws, most, sides)
+        if any(one.target == large for one in heard):
+            return self._left(policy, heard, [served] if most else [], flaws, found)
+        asked = {one.target for one in heard} | set(waiting)
+        more = () if last else tuple(name for name in live.order if name not in asked)
+        together = policy.cascade is not None and policy.cascade.together
+        if not heard and not waiting:
+            return Step(ask=live.order if together else live.order[:1])
+        if most and judged.enough and not (waiting and together):
+            self._note(live, heard, flaws)
+            self._count(policy, "agreed")
+            return Step(take=served, why=f"{judged.right:.2f} likely, of {len(heard)}", found=found)
+        if waiting:
+            return Step()
+        if more:
+            return Step(ask=more[:1])
+        self._note(live, heard, flaws)
+        self._count(policy, "large")
+        why = _said(heard, flaws, sides, last=last) if judged.right == 0.0 else f"{judged.right:.2f} likely"
+        return Step(relay=large, why=why, found=found)
+
+    @staticmethod
+    def _note(live: "Live", heard: Sequence[Heard], flaws: Sequence[str]) -> None:
+        """Remember how long answers were, and what the first said, once for each request."""
+        said = next((canonical(text_in(one.body) or "") for one in heard if one.body is not None), None)
+        if said is not None:
+            live.luck.note(said)
+        for one, why in zip(heard, flaws, strict=True):
+            if not why and one.usage is not None and one.usage.output_tokens > 0 and one.target in live.lengths:
+                live.lengths[one.target].note(one.usage.output_tokens)
 
     def weighed(self) -> Mapping[str, Mapping[str, int]]:
         """Say how requests ended."""
@@ -125,8 +265,11 @@ class CascadeRouter:
 
     async def _same(self, one: bytes, other: bytes, *, compare: str) -> bool:
         found = settled(one, other)
-        if not isinstance(found, Prose):
-            return bool(found)
+        if found is True:
+            return True
+        ends = _ends(one, other)
+        if ends is not None or not isinstance(found, Prose):
+            return bool(ends)
         if compare == "equality" or self._embedder is None or self._embedder.ready():
             return False
         try:
@@ -156,6 +299,23 @@ def _unweighed(request: Request, how: CascadePolicy, cheap: Sequence[str]) -> st
     if request.stream and how.streams == "start":
         return "streams start at once"
     return ""
+
+
+def _ends(one: bytes, other: bytes) -> bool | None:
+    """Say whether two texts end up with the same answer, however they come to it; None: that cannot be said."""
+    texts = text_in(one), text_in(other)
+    if texts[0] is None or texts[1] is None:
+        return None
+    first, second = canonical(texts[0]), canonical(texts[1])
+    if first is not None and second is not None:
+        return first == second
+    numbers = closing(texts[0]), closing(texts[1])
+    if all(numbers) and numbers[0] != numbers[1]:
+        return False
+    known, text = (first, texts[1]) if first is not None else (second, texts[0])
+    if known is None or known.kind == "words":
+        return None
+    return known.kind == "number" and known.text in closing(text)
 
 
 def _place(one: Heard, cheap: Sequence[str]) -> int:
@@ -200,4 +360,4 @@ def build(settings: Settings, kit: Kit) -> CascadeRouter:  # the seam's shape
     kind = embedder_kind(settings.embedder)
     # A target that makes embeddings would be asked, and paid, for each comparison: the one of this process will do.
     embedder = kit.embedder("builtin" if kind == "target" else kind) if policies and wants else None
-    return CascadeRouter(tuple(policies), embedder)
+    return CascadeRouter(tuple(policies), embedder, kit.tell)

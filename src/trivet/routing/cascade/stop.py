@@ -134,6 +134,8 @@ def choose(
     confidence: float,
     groups: Floats | None = None,
     strange: bool = False,
+    together: bool = False,
+    final: bool = False,
     seed: int = 0,
 ) -> Rule:
     """Choose the cheapest rule that keeps a share of the large model's quality.
@@ -145,6 +147,8 @@ def choose(
         groups: [n], as for `walk`.
         strange: the models or the domains are not those of the prompts: all cheap models are asked, and the large one's
             answer is final, as what only some of them say, and who outvotes whom, did not carry over.
+        together: all cheap models are asked at the same time, so none is spared.
+        final: the large model's answer is served wherever it is asked.
         seed: of the half that the shape is chosen on.
     """
     k = scores.shape[1] - 1
@@ -158,10 +162,9 @@ def choose(
     for order, seen in views.items():
         part = Seen(seen.gains[:, half], seen.best[:, half], seen.final[half], seen.hope[half])
         hopes = np.unique(np.where(np.array(SKIP) > 0, np.quantile(seen.hope, SKIP), 0.0)) if len(scores) else [0.0]
-        early_s = (np.inf,) if strange else EARLY if k > 1 else (0.0,)
-        for early, hope, vote in product(
-            early_s, hopes[:1] if strange else hopes, (False,) if strange else (False, True)
-        ):
+        early_s = (np.inf,) if strange or together else EARLY if k > 1 else (0.0,)
+        votes_too = (False,) if strange or final else (False, True)
+        for early, hope, vote in product(early_s, hopes[:1] if strange else hopes, votes_too):
             shape = Shape(order, early, float(hope), vote)
             told = groups[half] if groups is not None else None
             # Half of the prompts would stop the search early: they say which shape, at the confidence of a coin.
