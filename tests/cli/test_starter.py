@@ -72,7 +72,7 @@ def test_every_key_that_can_be_written_today_is_in_it(found: Offers) -> None:
     remote |= {"targets.http", "targets.proxy", "targets.tls", "targets.warm"}
     here, later = (remote, embedded) if found.used else (embedded, remote)
     # Quality is held there, so it cannot be the leg that is left over, nor cost be held; and there is one route.
-    others = {"policies.maximize", "policies.cost", "policies.classifier"}  # told in words
+    others = {"policies.maximize", "policies.cost", "policies.classifier", "policies.cascade"}  # told in words
     others |= {f"embedder.{key}" for key in ("target", "timeout", "path", "model", "pooling", "max_tokens")}
     assert all(f"{key.partition('.')[2]} =" in text(found, settings(found)) for key in others)
     assert _keys(Settings) - later - others <= written
@@ -106,6 +106,7 @@ def _keys(section: type[Struct], above: str = "") -> set[str]:
             "tls",
             "engine",
             "rules",
+            "cascade",
             "classifier",
             "labels",
             "shadow",

@@ -44,6 +44,10 @@ pool     = ["small", "large"]
 route    = "classifier"
 classifier = {{ model = "small" }}
 
+[policies.weighed]
+pool     = ["small", "large"]
+route    = "cascade"
+
 [targets.embedded]
 provider = "embedder"
 model    = "builtin"

@@ -200,6 +200,7 @@ SECTIONS: tuple[tuple[str, type[Struct]], ...] = (
     ("### `engine`", config.EngineSettings),
     ("## `[policies.NAME]`", config.PolicySettings),
     ("## `[policies.NAME.cache]`", config.CacheSection),
+    ("## `[policies.NAME.cascade]`", config.CascadeSection),
     ("## `[policies.NAME.classifier]`", config.ClassifierSection),
     ("## `[policies.NAME.labels]`", config.LabelsSection),
     ("## `[policies.NAME.shadow]`", config.ShadowSection),

@@ -161,6 +161,11 @@ def _policy(name: str, policy: PolicySettings, settings: Settings) -> str:
         f'# Or route = "classifier" and classifier = {{ model = {quoted(policy.pool[0])} }}: a small model says first',
         "# whether a request is simple, which takes its time (docs/policies.md).",
     ]
+    if len(policy.pool) > 1:
+        words.append(
+            f'# Or route = "cascade" and cascade = {{ agree = {min(2, len(policy.pool) - 1)} }}: all but the last'
+        )
+        words.append("# answer first, and that one only where their answers do not settle it (docs/cascades.md).")
     words.append('#labels = { keep = true, max_entries = 100_000, ttl = "90d" }  # keeps prompts, to train routers on')
     if len(policy.pool) > 1:
         other = [t for t in policy.pool if settings.targets[t].region or not regions][-1]  # which `residency` allows
