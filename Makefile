@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types rooms fast slow torture compat embedders hostile clean
+.PHONY: help demo demo-routing test check format lint types rooms fast slow torture compat embedders hostile clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml requirements/lock.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }
@@ -20,6 +20,9 @@ $(STAMP): pyproject.toml requirements/lock.txt
 
 demo: $(STAMP)  ## a real gateway over real models in this machine; ONCE=1 ends after the table
 	$(BIN)/trivet demo $(if $(ONCE),--once --port 0)
+
+demo-routing: $(STAMP)  ## 200 questions to three real models: cost against quality of every way to choose; half an hour
+	$(BIN)/python -m bench.demo_routing
 
 test: check slow  ## everything that CI runs
 

@@ -6,6 +6,7 @@ from click.testing import CliRunner
 
 from tests.cli.route.test_enrol import run
 from tests.cli.route.test_version import CONFIG
+from tests.routing.cascade.world import file as of_cascade
 from tests.routing.triangle.world import EASY, HARD, file
 from trivet.cli.main import cli
 
@@ -62,3 +63,26 @@ def test_what_is_no_request_is_an_error(tmp_path: Path, config: Path, body: str,
     code, _, stderr = run("explain", tmp_path / "none.json", "--config", config)
     assert code == 2
     assert "No such file" in stderr
+
+
+def test_it_says_who_of_a_cascade_answers_first(tmp_path: Path, config: Path) -> None:
+    with config.open("a") as more:
+        more.write('[policies.first]\npool = ["tiny", "large"]\nroute = "cascade"\n')
+    _, stdout, _ = run("explain", request(tmp_path, EASY), "--config", config, "--policy", "first")
+    assert stdout.splitlines() == [
+        "first, cascade: tiny then large",
+        "tiny answer first; large where none of them is well-formed, or after 30 s.",
+    ]
+    (tmp_path / "learned").mkdir()
+    with config.open("a") as more:
+        targets = "".join(f'[targets.{m}]\nprovider = "openai"\nmodel = "{m}"\n' for m in ("a", "b", "c"))
+        more.write(
+            f'{targets}[policies.l]\npool = ["a", "b", "large"]\nroute = "cascade"\nquality = "0.95 of large"\n'
+            f'router = "{of_cascade(tmp_path / "learned")}"\n'
+        )
+    _, stdout, stderr = run("explain", request(tmp_path, EASY), "--config", config, "--policy", "l")
+    assert not stderr
+    assert "first, large where they do not settle it. Expected" in stdout
+    _, stdout, _ = run("explain", request(tmp_path, "日本の首都はどこですか"), "--config", config, "--policy", "l")
+    assert stdout.startswith("l, cascade: large then ")
+    assert "at once: unfamiliar text." in stdout

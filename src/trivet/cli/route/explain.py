@@ -91,6 +91,8 @@ def _print(told: dict[str, Any]) -> None:
             f"\n{told['familiar']:.0%} of its words are known to the router (sha256 {told['router'][:12]}). "
             f"{told['plan']}"
         )
+    if "cheap" in told:
+        click.echo(_of_cascade(told))
     curve = told.get("curve", [])
     if curve:
         click.echo("\nWhat can be had, as estimated:")
@@ -104,3 +106,12 @@ def _print(told: dict[str, Any]) -> None:
             for point in curve
         ]
         table(("QUALITY, OF THE REFERENCE'S", "USD A REQUEST", "SHARES", ""), rows, numbers=(0, 1))
+
+
+def _of_cascade(told: dict[str, Any]) -> str:
+    if "plan" in told:
+        words = str(told["plan"])
+        return f"{words} This text goes to the large one at once: {told['at_once']}." if told["at_once"] else words
+    cheap, large = " and ".join(map(clean, told["cheap"])), clean(told["large"])
+    wanted = "none of them is well-formed" if told["agree"] == 1 else f"fewer than {told['agree']} of them say the same"
+    return f"{cheap} answer first; {large} where {wanted}, or after {told['within_ms'] / 1000:g} s."
