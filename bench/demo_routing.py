@@ -248,13 +248,13 @@ def _write(out: Path, read: Outcomes, made: Sequence[Ways], promises: Sequence[d
         name: [float(np.nanmean([least(one.curves[name], share) for one in made])) for share in shares]
         for name in made[0].curves
     }
-    about = {
+    about: dict[str, Any] = {
         "command": f"python -m bench.demo_routing --questions {len(read.prompts.pids)} --halves {halves}",
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "right": dict(zip(read.models, np.nanmean(read.matrix(), 0).round(4).tolist(), strict=True)),
     }
-    whole = {**about, "points": points, "costs_at": {"quality": shares, **costs}, "promises": promises}
+    whole = {**about, "points": points, "costs_at": {"quality": list(shares), **costs}, "promises": promises}
     out.with_suffix(".json").write_text(json.dumps(whole, indent=1) + "\n")
     grid = np.linspace(0, 1, 41)
     lines = {
