@@ -250,6 +250,21 @@ async def test_in_turn_a_third_is_asked_only_if_the_first_two_differ(tmp_path: P
         assert [one.why for one in made.entry.outcome.attempts] == ["no JSON", "well-formed"]
 
 
+async def test_one_target_may_be_asked_several_times_and_each_is_paid_for(tmp_path: Path) -> None:
+    numbers = count(1)
+    varied = Upstream(script=lambda body: Answer(pieces=("Lyon" if next(numbers) == 2 else "Paris",)))
+    policy = '[policies.p]\npool = ["a", "c"]\nroute = "cascade"\ncascade = { samples = 4, agree = 2 }\n'
+    async with world(tmp_path, varied, None, None, policy=policy) as made:
+        chunks, tally = await run(made, ask())
+        assert said(chunks) == "Paris"
+        assert "agree" in tally.why
+        attempts = made.entry.outcome.attempts
+        assert {one.target for one in attempts} == {"a"}
+        assert len(attempts) == len(varied.requests) == 4
+        whole = [one for one in attempts if one.status == "ok"]
+        assert made.entry.outcome.cost_nanos == len(whole) * PRICES
+
+
 async def test_the_same_tool_call_is_an_agreement(tmp_path: Path) -> None:
     def calling(arguments: str) -> Upstream:
         return Upstream(tools=[Tool("weather", arguments)], finish="tool_calls")

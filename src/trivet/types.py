@@ -227,6 +227,8 @@ class CascadePolicy(Struct, frozen=True, kw_only=True, gc=False):
     """Who is asked where their answers do not settle it."""
     agree: int = 2
     """How many of them have to say the same; 1: an answer that is well-formed is enough."""
+    samples: int = 1
+    """How often each of them may be asked."""
     together: bool = True
     """They are asked side by side, not in turn."""
     within_ms: int = 30_000

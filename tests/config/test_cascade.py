@@ -14,8 +14,12 @@ AT = CASCADE.count("\n") + 1
 REFUSED = {
     'cascade = { large = "d" }': f'{AT}: policies.p.cascade.large: "d" is not in the pool of this policy. Write one of '
     "a, b or c.",
-    "cascade = { agree = 3 }": f"{AT}: policies.p.cascade.agree: The pool has 2 cheap targets, so 3 can never agree. "
-    "Write 2 or less, or add a target.",
+    "cascade = { agree = 3 }": f"{AT}: policies.p.cascade.agree: At most 2 answers of cheap targets can agree, so "
+    "never 3. Write 2 or less, or add a target or `samples`.",
+    "cascade = { samples = 8 }": f"{AT}: policies.p.cascade.samples: 16 answers for one request are too many: 15 are "
+    "the most.",
+    'cascade = { samples = 2 }\nrouter = "r"\nquality = "0.9"': f"{AT}: policies.p.cascade.samples: A trained router "
+    "knows one answer of each target. Remove the line, or `router`.",
     'cascade = { within = "0s" }': f"{AT}: policies.p.cascade.within: In no time nothing is answered. Write at least "
     "1ms.",
     'quality = "0.9 of c"': f"{AT}: policies.p.quality: Only a trained router can hold it. Write router = "

@@ -254,7 +254,9 @@ class CascadeSection(Section, frozen=True):
     large: str = ""
     """Of the pool; its last where none is given. All others are cheap, and asked in the order of the pool."""
     agree: Annotated[int, Meta(ge=0, le=8)] = 0
-    """How many have to say the same; 1: an answer that is well-formed is enough. 0: two, or one if there is one."""
+    """How many have to say the same; 1: an answer that is well-formed is enough. 0: two, or one if one is asked."""
+    samples: Annotated[int, Meta(ge=1, le=15)] = 1
+    """How often each cheap target may be asked; more than once only where a request's temperature is not 0."""
     together: bool = True
     """They are asked side by side; false: in turn, the next one only if it can still matter."""
     within: Span = "30s"

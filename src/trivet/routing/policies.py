@@ -177,7 +177,8 @@ def _cascade(section: CascadeSection, pool: tuple[str, ...]) -> CascadePolicy:
     return CascadePolicy(
         cheap=cheap,
         large=large,
-        agree=section.agree or min(2, len(cheap)),
+        agree=section.agree or min(2, len(cheap) * section.samples),
+        samples=section.samples,
         together=section.together,
         within_ms=ceil(seconds(section.within) * 1000),
         streams=section.streams,
@@ -229,5 +230,5 @@ def _digest(targets: Mapping[str, TargetSettings], policy: PolicySettings | None
             rules += ((by.model, by.simple, by.complex, by.fallback, by.prompt),)
         if policy.route == "cascade":
             how = policy.cascade or CascadeSection()
-            rules += ((how.large, how.agree, how.together, how.streams, how.compare, how.sure),)
+            rules += ((how.large, how.agree, how.samples, how.together, how.streams, how.compare, how.sure),)
     return blake2b(_encode((answering, rules)), digest_size=12).hexdigest()

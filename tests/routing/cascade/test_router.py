@@ -32,8 +32,10 @@ class TestCascade(RouterSuite):
         return policy(pool)
 
 
-def policy(pool: tuple[str, ...] = POOL, *, agree: int = 2, together: bool = True) -> Policy:
-    how = CascadePolicy(cheap=pool[:-1], large=pool[-1], agree=agree, together=together, compare="equality")
+def policy(pool: tuple[str, ...] = POOL, *, agree: int = 2, together: bool = True, samples: int = 1) -> Policy:
+    how = CascadePolicy(
+        cheap=pool[:-1], large=pool[-1], agree=agree, together=together, samples=samples, compare="equality"
+    )
     return Policy(name="p", digest="d", pool=pool, route="cascade", cascade=how)
 
 
@@ -155,3 +157,31 @@ async def test_ends_are_counted_and_outlive_a_reload() -> None:
     after.follow(router)
     assert after.weighed()["p"]["agreed"] == after.weighed()["p"]["large"] == 1
     assert set(after.weighed()) == {"p", "q"}
+
+
+async def test_one_target_may_be_asked_until_enough_of_its_answers_agree() -> None:
+    five = policy(("a", "b"), agree=3, samples=5)
+    assert (await weigh(five)).ask == ("a",) * 5
+    turns = policy(("a", "b"), agree=3, samples=5, together=False)
+    assert (await weigh(turns)).ask == ("a",) * 3
+    told = [heard("a", "x"), heard("a", "y"), heard("a", "x")]
+    assert (await weigh(turns, told)).ask == ("a",)
+    told.append(heard("a", "z"))
+    assert (await weigh(turns, told)).ask == ("a",)
+    assert (await weigh(turns, [*told, heard("a", "w")])).relay == "b"
+    step = await weigh(turns, [*told, heard("a", "x")])
+    assert (step.take, step.why) == (0, "3 of 5 agree")
+    assert (await weigh(turns, [heard("a", "x"), heard("a", None)])).relay == "b", "who fails is not asked again"
+    two = policy(("a", "b", "c"), agree=2, samples=2, together=False)
+    assert (await weigh(two, [heard("a", "x"), heard("b", "y")])).ask == ("a",)
+
+
+async def test_who_says_the_same_again_is_asked_once() -> None:
+    five = policy(("a", "b"), agree=3, samples=5)
+    router = CascadeRouter(("p",), None)
+    for fixed in (ask(temperature=0), ask(seed=1)):
+        first = (await router.rank(fixed, five))[0]
+        assert (first.target, first.weighed, first.why) == ("b", False, "the same answer again at temperature 0")
+    assert (await router.rank(ask(), five))[0].weighed
+    one = policy(("a", "b"), agree=1, samples=5)
+    assert (await router.weigh(ask(temperature=0), one, (), (), last=False)).ask == ("a",)

@@ -177,8 +177,7 @@ class CascadeRouter:
             return Step(take=most[0], why=why, found=found)
         if any(one.target == large for one in heard):  # it has failed: its answer is relayed where there is one
             return self._left(policy, heard, most, flaws, found)
-        asked = {one.target for one in heard} | set(waiting)
-        more = () if last else tuple(name for name in cheap if name not in asked)
+        more = () if last else _more(cheap, heard, waiting, times=_times(request, how))
         if len(most) + len(waiting) + len(more) >= how.agree:
             if waiting and (how.together or len(most) + len(waiting) >= how.agree):
                 return Step()
@@ -294,8 +293,8 @@ def _unweighed(request: Request, how: CascadePolicy, cheap: Sequence[str]) -> st
     """Say why a request's answers are not weighed; "": they are."""
     if request.kind != "chat" or request.n != 1:
         return "not one answer of a conversation"
-    if len(cheap) < how.agree:
-        return "too few cheap targets"
+    if len(cheap) * _times(request, how) < how.agree:
+        return "too few cheap targets" if how.samples == 1 else "the same answer again at temperature 0"
     if request.stream and how.streams == "start":
         return "streams start at once"
     return ""
@@ -316,6 +315,18 @@ def _ends(one: bytes, other: bytes) -> bool | None:
     if known is None or known.kind == "words":
         return None
     return known.kind == "number" and known.text in closing(text)
+
+
+def _times(request: Request, how: CascadePolicy) -> int:
+    """Say how often a target can be asked to give other answers: once where its temperature, or its seed, is fixed."""
+    return how.samples if request.temperature != 0 and "seed" not in request.fields else 1
+
+
+def _more(cheap: Sequence[str], heard: Sequence[Heard], waiting: Sequence[str], *, times: int) -> tuple[str, ...]:
+    """Give who may still be asked, each so often, in turn; who has failed is not asked again."""
+    asked = Counter([*(one.target for one in heard), *waiting])
+    failed = {one.target for one in heard if one.body is None}
+    return tuple(name for turn in range(times) for name in cheap if name not in failed and asked[name] <= turn)
 
 
 def _place(one: Heard, cheap: Sequence[str]) -> int:
