@@ -18,6 +18,7 @@ from trivet.routing.cascade.router import CascadeRouter
 from trivet.routing.learned import learned
 from trivet.routing.learned.data import Outcomes, read_outcomes
 from trivet.routing.policies import Policies
+from trivet.routing.triangle import calibration
 from trivet.seams import Heard, Known
 from trivet.testing.cache_suite import ask
 from trivet.types import Controls, Policy, Request, Usage
@@ -137,7 +138,10 @@ def test_models_that_training_never_saw_have_stand_ins_and_are_told(tmp_path: Pa
 
 def test_where_nothing_is_proven_all_goes_to_the_large_one_and_the_operator_is_told(tmp_path: Path) -> None:
     router, found, told = made(tmp_path, 'quality = "1"\nconfidence = 0.999\n')
-    assert "all to tlarge. 1,200 labels do not show that a cascade keeps the floor for less." in told[0]
+    assert (
+        "all to tlarge. 1,200 labels of the outcomes of training do not show that a cascade keeps the floor for less."
+        in told[0]
+    )
     first = asyncio.run(router.rank(about("About x?"), found))[0]
     assert (first.target, first.weighed, first.why) == ("tlarge", False, "too few labels")
 
@@ -182,3 +186,41 @@ def test_lengths_are_placed_among_the_last_ones(told: list[int]) -> None:
     for tokens in (0, 250, 501):
         below, upto = sum(n < tokens for n in last), sum(n <= tokens for n in last)
         assert lengths.place(tokens) == ((below + upto) / (2 * len(last)) if len(last) >= 30 else 0.5)
+
+
+def test_labels_of_ones_own_traffic_are_what_the_floor_rests_on(tmp_path: Path) -> None:
+    """Here the cheap ones are not what they were in training: all of them are as bad as d is."""
+    own = {"a": "d", "b": "d", "c": "d", "large": "large"}
+    read = read_outcomes(answers(tmp_path / "own", n=500, seed=3, models=own))
+    router = learned.load(file(tmp_path))
+    section, trained_on = calibration.section(router, read)
+    assert trained_on == 0
+    router.others[calibration.NAME] = section
+    router.save(tmp_path / "own.trv")
+    made_, found, told = made(tmp_path, 'quality = "0.9"\n', router=tmp_path / "own.trv")
+    _, _, before = made(tmp_path, 'quality = "0.9"\n')
+    assert "labels of calibration." in told[0]
+    assert "labels of the outcomes of training." in before[0]
+    fresh_ = read_outcomes(answers(tmp_path / "fresh", n=500, seed=4, models=own))
+    scores, lengths = fresh_.matrix(), fresh_.numbers["out_tok"]
+    said: list[dict[str, tuple[str, int]]] = [{} for _ in fresh_.prompts.pids]
+    for i, model, ans, tokens in zip(fresh_.prompt, fresh_.model, fresh_.answers, lengths, strict=True):
+        said[i][f"t{fresh_.models[model]}"] = (ans, int(tokens))
+
+    async def quality() -> float:
+        total = 0.0
+        for i, text in enumerate(fresh_.prompts.texts):
+            served, _ = await one(made_, found, text, said[i])
+            total += scores[i, fresh_.models.index(served[1:])]
+        return total
+
+    assert asyncio.run(quality()) >= 0.9 * scores[:, fresh_.models.index("large")].sum()
+
+
+def test_a_calibration_without_answers_leaves_cascades_to_the_training(tmp_path: Path) -> None:
+    router = learned.load(file(tmp_path))
+    read = read_outcomes(answers(tmp_path / "own", n=200, seed=3, ans=False))
+    router.others[calibration.NAME], _ = calibration.section(router, read)
+    router.save(tmp_path / "own.trv")
+    _, _, told = made(tmp_path, 'quality = "0.9"\n', router=tmp_path / "own.trv")
+    assert "labels of the outcomes of training." in told[0]

@@ -100,7 +100,10 @@ def planned(
     costs = read.matrix("cost_usd")[:, at]
     means = _costs(known, names, costs)
     foreign = float(np.mean([domain not in asked.about.domains for domain in read.prompts.domains]))
-    trial = known.trial(names, agreement=section.agree(answers.codes[:, :-1]), foreign=foreign > _FOREIGN)
+    own = known.own(asked, names)
+    trial = own or known.trial(names, agreement=section.agree(answers.codes[:, :-1]), foreign=foreign > _FOREIGN)
+    if own is not None:
+        foreign = 0.0  # the labels are of this traffic, whatever training had
     here = np.zeros((len(costs), len(names)), bool)
     for i, model in enumerate(at):
         here[read.prompt[read.model == model], i] = True

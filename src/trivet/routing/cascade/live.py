@@ -110,10 +110,10 @@ class Live:
 
     def __init__(
         self, names: tuple[str, ...], rule: stop.Rule, *, router: learned.Learned, known: section.Cascade,
-        models: Sequence[str], stand_ins: bool,
+        models: Sequence[str], of: str,
     ) -> None:  # fmt: skip
         """`names`: targets, the large one last; `models`: as the router knows them, or some other name."""
-        self.names, self.rule, self.stand_ins = names, rule, stand_ins
+        self.names, self.rule, self.of = names, rule, of
         self.digest = router.digest
         asked = [router.models[i] for i in known.answered]
         place = {name: i for i, name in enumerate(asked)}
@@ -173,14 +173,13 @@ class Live:
         held, large = self.rule.held, self.names[-1]
         if not held.step:
             return (
-                f"Policy {policy!r}: all to {large}. {held.labels:,} labels do not show that a cascade keeps the floor "
-                "for less. Add outcomes, or lower `quality` or `confidence`."
+                f"Policy {policy!r}: all to {large}. {held.labels:,} labels of {self.of} do not show that a cascade "
+                "keeps the floor for less. Add outcomes, or lower `quality` or `confidence`."
             )
-        stand = ", of models that agree as often" if self.stand_ins else ""
         return (
             f"Policy {policy!r}: {', '.join(self.order)} first, {large} where they do not settle it. Expected "
             f"{held.quality:.3f} of its quality, at least {held.at_least:.3f}, for {self.rule.cost:.2f} of its cost, "
-            f"by {held.labels:,} labels{stand}."
+            f"by {held.labels:,} labels of {self.of}."
         )
 
 
@@ -194,7 +193,8 @@ def compiled(policy: Policy, aim: Aim, how: CascadePolicy, known: Known, *, qual
     cascade = section.load(router)
     names = (*how.cheap, how.large)
     models = [next((n for n in (name, known.models.get(name, name)) if n in router.models), name) for name in names]
-    trial = cascade.trial(models, agreement=None, foreign=False)
+    own = cascade.own(router, models)
+    trial = own or cascade.trial(models, agreement=None, foreign=False)
     if trial is None:
         raise ConfigError(
             f"policies.{policy.name}: no set of models in training answered the same prompts, so nothing can be "
@@ -207,7 +207,10 @@ def compiled(policy: Policy, aim: Aim, how: CascadePolicy, known: Known, *, qual
         costs=_costs(policy, names, models, cascade, known), quality=floor, confidence=aim.confidence,
         groups=trial.groups, strange=trial.groups is not None, together=how.together, final=True,
     )  # fmt: skip
-    return Live(names, rule, router=router, known=cascade, models=models, stand_ins=trial.groups is not None)
+    of = "calibration" if own else "the outcomes of training"
+    if trial.groups is not None:
+        of = "training, of models that agree as often"
+    return Live(names, rule, router=router, known=cascade, models=models, of=of)
 
 
 def _costs(

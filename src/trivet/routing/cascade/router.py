@@ -76,7 +76,7 @@ class Learned:
             "at_least": held.at_least,
             "cost_of_large": live.rule.cost,
             "labels": held.labels,
-            "stand_ins": live.stand_ins,
+            "labels_of": live.of,
             "plan": live.summary(self._policy.name),
         }
 

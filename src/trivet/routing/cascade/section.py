@@ -21,6 +21,7 @@ from trivet.routing.learned.data import Outcomes
 from trivet.routing.learned.file import Section
 from trivet.routing.learned.learned import Learned
 from trivet.routing.pool.logistic import Floats
+from trivet.routing.triangle import calibration
 
 NAME = "cascade"
 """Of the section."""
@@ -81,6 +82,34 @@ class Cascade(NamedTuple):
             if len(rows) >= FEWEST:
                 return Trial(self._answers(rows, at, at, foreign=foreign), self.scores[rows][:, at], None)
         return self._stand_in(at, agreement=agreement, foreign=foreign, seed=seed)
+
+    def own(self, router: Learned, names: Sequence[str]) -> Trial | None:
+        """Give labelled prompts of one's own traffic, from the file's calibration; None: it has too few of these.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
+        kept = calibration.load(router)
+        if kept is None or kept.answers is None or not set(names) <= set(kept.models):
+            return None
+        at = [kept.models.index(name) for name in names]
+        codes, lengths, luck = kept.answers
+        rows = np.flatnonzero((kept.scores[:, at] >= 0).all(1) & (codes[:, at] != NONE).any(1))
+        if len(rows) < FEWEST:
+            return None
+        known = [self.models[i] for i in self.answered]
+        told = np.clip(calibration.estimates(router, kept.features[rows], known), 1e-4, 1 - 1e-4)
+        odds = np.log(told / (1 - told))
+        place = {name: i for i, name in enumerate(known)}
+        levels = [self.levels[self.models.index(name)] if name in place else 0.0 for name in names]
+        answers = _whole(
+            codes[rows][:, at],
+            np.stack([odds[:, place[name]] if name in place else odds.mean(1) for name in names], 1),
+            np.array(levels),
+            lengths[rows][:, at],
+            luck[rows],
+        )
+        return Trial(answers, kept.scores[rows][:, at], None)
 
     def _common(self, at: Sequence[int]) -> NDArray[np.int64]:
         return np.flatnonzero(np.isfinite(self.scores[:, at]).all(1) & (self.codes[:, at] != NONE).any(1))

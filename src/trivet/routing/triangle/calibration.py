@@ -8,10 +8,13 @@ Invariant: no text is in the file, only numbers.
 """
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trivet.errors import ConfigError
+from trivet.routing.cascade import signals
 from trivet.routing.learned.data import Outcomes
 from trivet.routing.learned.file import Section
 from trivet.routing.learned.learned import Learned
@@ -48,15 +51,65 @@ def section(router: Learned, outcomes: Outcomes) -> tuple[Section, int]:
     if not len(fresh):
         raise ConfigError("The router was trained on every one of these prompts. Calibrate on others.")
     scores, costs = outcomes.matrix()[fresh], outcomes.matrix("cost_usd")[fresh]
-    made = Section(
-        {"models": list(outcomes.models)},
-        {
-            "features": router.space.dense([texts[i] for i in fresh]).astype(np.float16),
-            "scores": np.where(np.isnan(scores), _NONE, scores).astype(np.float32),
-            "costs": np.where(np.isnan(costs), _NONE, costs).astype(np.float64),
-        },
-    )
-    return made, len(texts) - len(fresh)
+    arrays: dict[str, NDArray[Any]] = {
+        "features": router.space.dense([texts[i] for i in fresh]).astype(np.float16),
+        "scores": np.where(np.isnan(scores), _NONE, scores).astype(np.float32),
+        "costs": np.where(np.isnan(costs), _NONE, costs).astype(np.float64),
+    }
+    if any(outcomes.answers):
+        arrays |= _of_answers(outcomes, fresh)
+    return Section({"models": list(outcomes.models)}, arrays), len(texts) - len(fresh)
+
+
+def _of_answers(outcomes: Outcomes, fresh: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Give what cascades are tested by: answers as numbers, how long they are, how often two are the same by chance."""
+    codes = np.full((len(outcomes.prompts.pids), len(outcomes.models)), signals.NONE)
+    codes[outcomes.prompt, outcomes.model] = signals.codes(outcomes.answers)
+    domains = np.unique(outcomes.prompts.domains, return_inverse=True)[1].reshape(-1)
+    lengths, luck = signals.places(outcomes.matrix("out_tok"), domains), signals.luck(codes, domains)
+    return {
+        "codes": codes[fresh].astype(np.int32),
+        "lengths": lengths[fresh].astype(np.float32),
+        "luck": luck[fresh].astype(np.float32),
+    }
+
+
+class Kept(NamedTuple):
+    """What a file's calibration has."""
+
+    models: tuple[str, ...]
+    features: Floats
+    """[n, dense width of the router's space]"""
+    scores: Floats
+    """[n, models]; below 0: none."""
+    costs: Floats
+    """The same."""
+    answers: "tuple[NDArray[np.int64], Floats, Floats] | None"
+    """Codes [n, models], places of lengths [n, models], luck [n], as `cascade/signals.py` has them; None: there are
+    none."""
+
+
+def load(router: Learned) -> Kept | None:
+    """Read the section; None: there is none. Raises ConfigError: it is damaged."""
+    found = router.others.get(NAME)
+    if found is None:
+        return None
+    try:
+        names = tuple(str(name) for name in found.facts["models"])
+        features, scores, costs = (found.arrays[name].astype(float) for name in ("features", "scores", "costs"))
+        if not (len(features) == len(scores) == len(costs) and scores.shape == costs.shape == (len(costs), len(names))):
+            raise ValueError("its arrays do not fit together")
+        if features.shape[1:] != (router.space.dense_width,):
+            raise ValueError("its features are of another width")
+        answers = None
+        if "codes" in found.arrays:
+            codes, lengths, luck = (found.arrays[name] for name in ("codes", "lengths", "luck"))
+            if not codes.shape == lengths.shape == scores.shape or luck.shape != (len(scores),):
+                raise ValueError("its answers do not fit to its scores")
+            answers = codes.astype(np.int64), lengths.astype(float), luck.astype(float)
+    except (KeyError, ValueError, TypeError) as error:
+        raise ConfigError(f"The router's calibration is damaged ({error}). Calibrate it again.") from error
+    return Kept(names, features, scores, costs, answers)
 
 
 def labels(router: Learned, models: Sequence[str], *, by: str = "learned") -> Evidence | None:
@@ -68,18 +121,10 @@ def labels(router: Learned, models: Sequence[str], *, by: str = "learned") -> Ev
     Raises:
         ConfigError: the section is damaged.
     """
-    found = router.others.get(NAME)
+    found = load(router)
     if found is None:
         return None
-    try:
-        names = [str(name) for name in found.facts["models"]]
-        features, scores, costs = (found.arrays[name].astype(float) for name in ("features", "scores", "costs"))
-        if not (len(features) == len(scores) == len(costs) and scores.shape == costs.shape == (len(costs), len(names))):
-            raise ValueError("its arrays do not fit together")
-        if features.shape[1:] != (router.space.dense_width,):
-            raise ValueError("its features are of another width")
-    except (KeyError, ValueError, TypeError) as error:
-        raise ConfigError(f"The router's calibration is damaged ({error}). Calibrate it again.") from error
+    names, features, scores, costs, _ = found
     if not set(models) <= set(names):
         return None
     at = [names.index(name) for name in models]
@@ -89,13 +134,14 @@ def labels(router: Learned, models: Sequence[str], *, by: str = "learned") -> Ev
     paid = costs[whole][:, at]
     return Evidence(
         names=tuple(models),
-        estimates=_estimates(router, features[whole], models, by=by),
+        estimates=estimates(router, features[whole], models, by=by),
         costs=np.where(paid < 0, np.nan, paid),
         scores=scores[whole][:, at],
     )
 
 
-def _estimates(router: Learned, features: Floats, models: Sequence[str], *, by: str) -> Floats:
+def estimates(router: Learned, features: Floats, models: Sequence[str], *, by: str = "learned") -> Floats:
+    """Give the chances of models to be right on calibrated prompts: [n, models]; `by` as for `labels`."""
     if by == "clusters":
         return clusters.load(router.others).estimates(features, models)
     if by == "skills" or any(name not in router.models for name in models):
