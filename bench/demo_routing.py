@@ -182,6 +182,13 @@ def least(curve: Sequence[tuple[float, float]], quality: float) -> float:
     return min((cost for cost, q in curve if q >= quality - 1e-12), default=float("nan"))
 
 
+def _mean(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
+    """Give the mean of curves at as many places of each."""
+    grid = np.linspace(0.0, 1.0, 41)
+    made = np.mean([np.array(curve)[(grid * (len(curve) - 1)).astype(int)] for curve in curves], 0)
+    return [(float(cost), float(quality)) for cost, quality in made]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=200)
@@ -256,14 +263,8 @@ def _write(out: Path, read: Outcomes, made: Sequence[Ways], promises: Sequence[d
     }
     whole = {**about, "points": points, "costs_at": {"quality": list(shares), **costs}, "promises": promises}
     out.with_suffix(".json").write_text(json.dumps(whole, indent=1) + "\n")
-    grid = np.linspace(0, 1, 41)
-    lines = {
-        name: list(zip(*(np.mean([np.quantile(np.array(one.curves[name])[:, i], grid) if name == "-" else
-                                  np.array(one.curves[name])[(grid * (len(one.curves[name]) - 1)).astype(int), i]
-                                  for one in made], 0).tolist() for i in (0, 1)), strict=True))
-        for name in made[0].curves
-    }  # fmt: skip
-    out.with_suffix(".svg").write_text(draw(lines, title="Cost against quality, as shares of the large model's alone"))
+    lines = {name: _mean([one.curves[name] for one in made]) for name in made[0].curves}
+    out.with_suffix(".svg").write_text(draw(lines, title="Cost against quality", height="of the large model's"))
     text = [f"# Routing between three models in this machine\n\n`{about['command']}`, {about['machine']}.\n"]
     text.append("Right: " + ", ".join(f"{name} {share:.1%}" for name, share in about["right"].items()) + ".\n")
     text += ["| one point | cost | quality |", "|---|---:|---:|"]

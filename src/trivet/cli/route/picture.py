@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 720, 440, 64, 24, 130, 56
-_COLOURS = ("#0b6e4f", "#999999", "#c1440e", "#3a5ba0")
+_COLOURS = ("#0b6e4f", "#999999", "#c1440e", "#3a5ba0", "#d4a017", "#7b3f8c")
 
 
-def draw(curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str) -> str:
-    """Draw curves of (cost relative to the large model, quality); at least one point. Gives the text of an SVG file."""
+def draw(curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str, height: str = "mean score") -> str:
+    """Draw curves of (cost relative to the large model, quality); at least one point. Gives the text of an SVG file.
+
+    Args:
+        height: what quality is measured in.
+    """
     points = [point for curve in curves.values() for point in curve]
     low_x, high_x = min(p[0] for p in points), max(p[0] for p in points)
     low_y, high_y = min(p[1] for p in points), max(p[1] for p in points)
@@ -38,7 +42,7 @@ def draw(curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str) -> 
         ]
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     lines.append(f'<text x="{middle}" y="{_HEIGHT - 12}" text-anchor="middle">cost, of the large model\'s alone</text>')
-    lines.append(f'<text x="{_LEFT}" y="{_TOP - 8}">quality (mean score)</text>')
+    lines.append(f'<text x="{_LEFT}" y="{_TOP - 8}">quality ({escape(height)})</text>')
     for number, (name, curve) in enumerate(curves.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         path = " ".join(f"{x(cost):.1f},{y(quality):.1f}" for cost, quality in curve)
