@@ -21,7 +21,7 @@ from trivet.routing.policies import Policies
 from trivet.routing.triangle import calibration
 from trivet.seams import Heard, Known
 from trivet.testing.cache_suite import ask
-from trivet.types import Controls, Policy, Request, Usage
+from trivet.types import Policy, Request, Usage
 
 TARGETS = "".join(
     f'[targets.t{m}]\nprovider = "openai"\nmodel = "{m}"\nbase_url = "http://127.0.0.1:9/v1"\n' for m in MODELS
@@ -105,24 +105,6 @@ def test_the_floor_holds_on_fresh_answers_for_less(tmp_path: Path, together: str
     assert {len(called) for _, called in results} <= ({1, 3, 4} if together == "true" else {1, 2, 3, 4})
     first = asyncio.run(router.weigh(about(read.prompts.texts[0]), found, (), (), last=False)).ask
     assert len(first) == (3 if together == "true" else 1)
-
-
-def test_a_stricter_floor_that_a_request_asks_for_saves_less(tmp_path: Path) -> None:
-    router, found, _ = made(tmp_path, 'quality = "0.9"\n')
-    read, said, _ = fresh(tmp_path, seed=8)
-
-    async def large(quality: float | None) -> int:
-        strict = 0
-        for i, text in enumerate(read.prompts.texts[:150]):
-            request = replace(about(text), controls=Controls(quality=quality))
-            if not (await router.rank(request, found))[0].weighed:
-                strict += 1
-                continue
-            answers_ = [heard(name, *said[i][name]) for name in found.pool[:-1]]
-            strict += bool((await router.weigh(request, found, answers_, (), last=False)).relay)
-        return strict
-
-    assert asyncio.run(large(0.5)) == asyncio.run(large(None)) < asyncio.run(large(0.995))
 
 
 def test_models_that_training_never_saw_have_stand_ins_and_are_told(tmp_path: Path) -> None:

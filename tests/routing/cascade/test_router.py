@@ -1,21 +1,16 @@
 """The router `cascade`: who is asked next, and whose answer is served."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from itertools import permutations
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from trivet.config import EmbedderSettings
-from trivet.embed.builtin import build as build_embedder
 from trivet.routing.cascade.router import CascadeRouter
 from trivet.routing.rules import Able, Ruled
 from trivet.seams import Heard, Router, Step
 from trivet.testing.cache_suite import ask
-from trivet.testing.house import kit
 from trivet.testing.router_suite import RouterSuite
 from trivet.types import CascadePolicy, Policy, Rule
 
@@ -101,27 +96,6 @@ async def test_where_the_large_one_fails_the_best_of_the_others_is_served() -> N
     assert (step.take, step.why) == (0, "the large target failed, no answer")
     step = await weigh(policy(), [heard("a", None), heard("b", None), heard("c", None), failed])
     assert (step.take, step.relay, step.ask) == (None, "", ())
-
-
-async def test_answers_in_prose_agree_by_their_meaning(tmp_path: Path) -> None:
-    embedder = build_embedder(EmbedderSettings(), kit(tmp_path))
-    router = CascadeRouter(("p",), embedder)
-    await router.start()
-    for _ in range(200):
-        if not embedder.ready():
-            break
-        await asyncio.sleep(0.02)
-    by_meaning = policy(("a", "b", "c"))
-    assert by_meaning.cascade is not None
-    one = "The Treaty of Westphalia ended the Thirty Years' War in the Holy Roman Empire and was signed in Osnabrück."
-    other = "It ended the Thirty Years' War in the Holy Roman Empire: the Treaty of Westphalia was signed in Osnabrück."
-    far = "Sourdough bread needs a starter of flour and water that has fermented for several days in a warm place."
-    asked = replace(by_meaning, cascade=replace(by_meaning.cascade, compare="likeness"))
-    step = await router.weigh(ask(), asked, [heard("a", one), heard("b", other)], (), last=False)
-    assert step.take == 0
-    step = await router.weigh(ask(), asked, [heard("a", one), heard("b", far)], (), last=False)
-    assert step.relay == "c"
-    await router.aclose()
 
 
 async def test_where_too_few_cheap_ones_are_left_the_large_one_is_asked_as_always() -> None:

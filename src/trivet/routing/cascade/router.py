@@ -4,25 +4,25 @@ An answer is good enough if it is well-formed (`formed.py`) and as many cheap ta
 same. It is the first of those in the order of the pool that is served. Where too few can agree the large target is
 asked, and its answer relayed; where that one fails, the best of what there is, is served.
 
-Not here: who can answer at all (`rules.py`), asking and paying (`weighing.py`).
+Not here: who can answer at all (`rules.py`), asking and paying (`weighing.py`), which answers say the same
+(`agreement.py`), how likely one is right (`live.py`).
 Invariants: an answer that is not well-formed is served only where there is no other and the large target has none; no
 more is asked than the pool; what two answers say is compared only where both are well-formed.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trivet.config import Settings, embedder_kind
-from trivet.errors import EmbedderError
+from trivet.routing.cascade.agreement import Agreement
+from trivet.routing.cascade.floors import Floors
 from trivet.routing.cascade.formed import flaw
-from trivet.routing.triangle.router import FLOORS, words_of
+from trivet.routing.triangle.router import words_of
 from trivet.seams import Embedder, Heard, Kit, Known, Router, Step
-from trivet.types import Aim, Candidate, CascadePolicy, Policy, Request
-from trivet.wire.alike import LIKE, Prose, likeness, settled, text_in
-from trivet.wire.canonical import canonical, closing
+from trivet.types import Candidate, CascadePolicy, Policy, Request
+from trivet.wire.alike import text_in
+from trivet.wire.canonical import canonical
 
 if TYPE_CHECKING:  # numpy, and what needs it, is loaded where a policy is routed by it
     from trivet.routing.cascade.live import Live
@@ -34,55 +34,6 @@ with what there was, as the large failed; without any."""
 
 NONE = -1
 """The code of an answer that is none, as `signals.py` has it."""
-
-
-class Learned:
-    """The rules of one policy that holds a quality: its own floor, and stricter ones that requests ask for."""
-
-    def __init__(self, policy: Policy, aim: Aim, how: CascadePolicy, known: Known) -> None:
-        self._policy, self._aim, self._how, self._known = policy, aim, how, known
-        self._made: dict[float | None, Live] = {}
-        self.digest = ""
-
-    def floor(self, asked: float | None) -> float | None:
-        """Give the floor that a request asks for, where it is stricter; rounded up, so that each is planned once."""
-        if asked is None or (self._aim.quality is not None and asked <= self._aim.quality):
-            return None
-        return min(1.0, ceil(asked * FLOORS - 1e-9) / FLOORS)
-
-    async def live(self, floor: float | None) -> "Live":
-        """Give the rule for a floor; the first time takes a second. Raises ConfigError."""
-        made = self._made.get(floor)
-        if made is None:
-            made = await asyncio.to_thread(self._compiled, floor)
-            made = self._made.setdefault(floor, made)
-            self.digest = made.digest
-        return made
-
-    def _compiled(self, floor: float | None) -> "Live":
-        from trivet.routing.cascade.live import compiled
-
-        return compiled(self._policy, self._aim, self._how, self._known, quality=floor)
-
-    def told(self, text: str) -> dict[str, Any]:
-        """Say what is expected of the policy, and of a text."""
-        live = self._made[None]
-        held = live.rule.held
-        return {
-            "cheap": list(live.order),
-            "at_once": live.at_once(text),
-            "threshold": live.rule.threshold if held.step else None,
-            "quality": held.quality,
-            "at_least": held.at_least,
-            "cost_of_large": live.rule.cost,
-            "labels": held.labels,
-            "labels_of": live.of,
-            "plan": live.summary(self._policy.name),
-        }
-
-
-async def _live(learned: Learned, request: Request) -> "Live":
-    return await learned.live(learned.floor(request.controls.quality))
 
 
 class _Sides(NamedTuple):
@@ -100,28 +51,29 @@ class CascadeRouter:
     ) -> None:
         """`embedder`: for answers in prose; None: they are compared word by word. `tell`: the operator."""
         self._embedder, self._tell = embedder, tell
+        self._agreement = Agreement(embedder)
         self._counts = {name: Counter(dict.fromkeys(ENDS, 0)) for name in policies}
-        self._learned: dict[str, Learned] = {}
+        self._floors: dict[str, Floors] = {}
         """Of the policies that hold a quality."""
 
     async def compile(self, policies: Sequence[Policy], known: Known) -> None:
         """Find the rules of those that hold a quality. Raises ConfigError: nothing can be promised."""
-        made: dict[str, Learned] = {}
+        made: dict[str, Floors] = {}
         for policy in policies:
             if policy.aim is not None and policy.cascade is not None:
-                rule = Learned(policy, policy.aim, policy.cascade, known)
+                rule = Floors(policy, policy.aim, policy.cascade, known)
                 made[policy.name] = rule
                 self._tell((await rule.live(None)).summary(policy.name))
-        self._learned = made
+        self._floors = made
 
     def digest(self, policy: str) -> str:
         """Give the digest of the router file; "": there is none."""
-        found = self._learned.get(policy)
+        found = self._floors.get(policy)
         return found.digest if found else ""
 
     def explain(self, request: Request, policy: Policy) -> Mapping[str, Any]:
         """Say who is asked first, and what is expected of it."""
-        how, rule = policy.cascade, self._learned.get(policy.name)
+        how, rule = policy.cascade, self._floors.get(policy.name)
         assert how is not None
         told = {"cheap": list(how.cheap), "large": how.large, "agree": how.agree, "within_ms": how.within_ms}
         return told if rule is None else {**told, **rule.told(words_of(request))}
@@ -143,9 +95,9 @@ class CascadeRouter:
             return _ranked(policy.pool, weighed=(), why="")
         cheap, large = _sides(policy, how)
         why = _unweighed(request, how, cheap)
-        learned = self._learned.get(policy.known_as or policy.name)
-        if learned is not None and not why:
-            live = await _live(learned, request)
+        floors = self._floors.get(policy.known_as or policy.name)
+        if floors is not None and not why:
+            live = await floors.of(request)
             same = (*live.names[:-1], live.names[-1]) == (*cheap, large)
             why = live.at_once(words_of(request)) if same else "not all of the pool can answer"
             cheap = live.order if same else cheap
@@ -163,11 +115,11 @@ class CascadeRouter:
         cheap, large = _sides(policy, how)
         flaws = [one.why if one.body is None else flaw(request, one.body, sure=how.sure) for one in heard]
         good = [i for i in sorted(range(len(heard)), key=lambda i: _place(heard[i], cheap)) if not flaws[i]]
-        alike = await self._alike([heard[i].body or b"" for i in good], compare=how.compare)
+        alike = await self._agreement.sides([heard[i].body or b"" for i in good], compare=how.compare)
         sides = [[good[j] for j in side] for side in alike]
-        learned = self._learned.get(policy.known_as or policy.name)
-        if learned is not None:
-            live = await _live(learned, request)
+        floors = self._floors.get(policy.known_as or policy.name)
+        if floors is not None:
+            live = await floors.of(request)
             return self._by_rule(live, words_of(request), policy, heard, waiting, flaws, sides, last=last)
         most = max(sides, key=len, default=[])
         found = _found(flaws, most, sides)
@@ -250,32 +202,6 @@ class CascadeRouter:
         flawed = f", {flaws[have[0]]}" if flaws[have[0]] else ""
         return Step(take=have[0], why=f"the large target failed{flawed}", found=found)
 
-    async def _alike(self, bodies: Sequence[bytes], *, compare: str) -> list[list[int]]:
-        """Put answers together that say the same as the first of theirs."""
-        sides: list[list[int]] = []
-        for i, body in enumerate(bodies):
-            for side in sides:
-                if await self._same(bodies[side[0]], body, compare=compare):
-                    side.append(i)
-                    break
-            else:
-                sides.append([i])
-        return sides
-
-    async def _same(self, one: bytes, other: bytes, *, compare: str) -> bool:
-        found = settled(one, other)
-        if found is True:
-            return True
-        ends = _ends(one, other)
-        if ends is not None or not isinstance(found, Prose):
-            return bool(ends)
-        if compare == "equality" or self._embedder is None or self._embedder.ready():
-            return False
-        try:
-            return await likeness(found, self._embedder) >= LIKE
-        except EmbedderError:
-            return False
-
     def _count(self, policy: Policy, end: str) -> None:
         counts = self._counts.get(policy.known_as or policy.name)
         if counts is not None:
@@ -298,23 +224,6 @@ def _unweighed(request: Request, how: CascadePolicy, cheap: Sequence[str]) -> st
     if request.stream and how.streams == "start":
         return "streams start at once"
     return ""
-
-
-def _ends(one: bytes, other: bytes) -> bool | None:
-    """Say whether two texts end up with the same answer, however they come to it; None: that cannot be said."""
-    texts = text_in(one), text_in(other)
-    if texts[0] is None or texts[1] is None:
-        return None
-    first, second = canonical(texts[0]), canonical(texts[1])
-    if first is not None and second is not None:
-        return first == second
-    numbers = closing(texts[0]), closing(texts[1])
-    if all(numbers) and numbers[0] != numbers[1]:
-        return False
-    known, text = (first, texts[1]) if first is not None else (second, texts[0])
-    if known is None or known.kind == "words":
-        return None
-    return known.kind == "number" and known.text in closing(text)
 
 
 def _times(request: Request, how: CascadePolicy) -> int:
