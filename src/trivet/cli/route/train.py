@@ -6,7 +6,7 @@ Not here: how it is trained (`routing/learned/`).
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,10 @@ from trivet.cli.text import clean, table
 from trivet.cli.trial.evaluate import print_json
 from trivet.cli.trial.vectors import bar
 from trivet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trivet.routing.learned.data import Outcomes
+    from trivet.routing.learned.learned import Learned
 
 
 @click.command("train")
@@ -39,9 +43,7 @@ def train(*, outcomes: Path, out: Path, seed: int, pairs: tuple[str, ...], as_js
       trivet route train outcomes/ --out router.trv --pair gpt-4o-mini,gpt-4o
       trivet route train outcomes/ --out router.trv --seed 7 --json
     """
-    from trivet.routing.cascade import section as cascade
     from trivet.routing.learned import data, learned, report
-    from trivet.routing.pool import clusters, pool
 
     read = data.read_outcomes(outcomes)
     asked = [_pair(words, read.models) for words in pairs]
@@ -52,21 +54,20 @@ def train(*, outcomes: Path, out: Path, seed: int, pairs: tuple[str, ...], as_js
         router = learned.train(
             read, date=today, seed=seed, tell=lambda done: shown.update(round(done * per) - shown.pos)
         )
-    try:
-        router.others |= pool.trained(read, router.space)
-    except ConfigError as error:
-        click.echo(f"The router has no pool, so `enrol` and `decide` cannot use it. {error}", err=True)
-    try:
-        known, seen = clusters.learn(
-            router.space.dense(read.prompts.texts).astype(float), read.matrix(), read.models, seed=seed
-        )
-        router.others[clusters.NAME] = known.section(seen[router.evidence.prompt, router.evidence.model])
-    except ConfigError as error:
-        click.echo(f"The router has no clusters. {error}", err=True)
-    try:
-        router.others[cascade.NAME] = cascade.learn(router, read, seed=seed)
-    except ConfigError as error:
-        click.echo(f"The router has no cascade. {error}", err=True)
+    missing = []
+    with bar("pool, clusters, cascade", 3) as shown:
+        for learn, words in (
+            (_pool, "The router has no pool, so `enrol` and `decide` cannot use it."),
+            (_clusters, "The router has no clusters."),
+            (_cascade, "The router has no cascade."),
+        ):
+            try:
+                learn(router, read, seed=seed)
+            except ConfigError as error:
+                missing.append(f"{words} {error}")
+            shown.update(1)
+    for words in missing:
+        click.echo(words, err=True)
     router.digest = router.save(out)
     told = {"out": str(out), **learned.described(router)}
     told["learned"] = [model._asdict() for model in report.models(router)]
@@ -75,6 +76,26 @@ def train(*, outcomes: Path, out: Path, seed: int, pairs: tuple[str, ...], as_js
         print_json(told)
         return
     _print(told)
+
+
+def _pool(router: "Learned", read: "Outcomes", *, seed: int) -> None:
+    from trivet.routing.pool import pool
+
+    router.others |= pool.trained(read, router.space)
+
+
+def _clusters(router: "Learned", read: "Outcomes", *, seed: int) -> None:
+    from trivet.routing.pool import clusters
+
+    features = router.space.dense(read.prompts.texts).astype(float)
+    known, seen = clusters.learn(features, read.matrix(), read.models, seed=seed)
+    router.others[clusters.NAME] = known.section(seen[router.evidence.prompt, router.evidence.model])
+
+
+def _cascade(router: "Learned", read: "Outcomes", *, seed: int) -> None:
+    from trivet.routing.cascade import section
+
+    router.others[section.NAME] = section.learn(router, read, seed=seed)
 
 
 def _pair(words: str, models: Sequence[str]) -> tuple[str, str]:
