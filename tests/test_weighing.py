@@ -326,6 +326,9 @@ async def test_a_router_with_a_defect_is_told_from_a_target_that_fails(tmp_path:
         def weighed(self) -> dict[str, dict[str, int]]:
             return {}
 
+        def drifted(self) -> dict[str, bool]:
+            return {}
+
     async with world(tmp_path, None, None, None) as made:
         defect = Defect()
         broken = made.stages._replace(routers={"cascade": defect}, weighing={"cascade": defect})

@@ -606,6 +606,10 @@ class Weighing(Protocol):
         """Say how requests ended, by policy and end, since the start of the process; for `/metrics`."""
         ...
 
+    def drifted(self) -> Mapping[str, bool]:
+        """Say of each policy whether answers agree otherwise than before; for `/metrics`."""
+        ...
+
 
 @runtime_checkable
 class Started(Protocol):

@@ -85,6 +85,10 @@ class Ruled:
         """Say how requests ended whose answers the router looked at."""
         return self._inner.weighed() if isinstance(self._inner, Weighing) else {}
 
+    def drifted(self) -> Mapping[str, bool]:
+        """Say where answers agree otherwise than before."""
+        return self._inner.drifted() if isinstance(self._inner, Weighing) else {}
+
     def verdicts(self) -> Mapping[str, Verdicts]:
         """Say what the router heard."""
         return self._asking.verdicts() if self._asking is not None else {}

@@ -173,6 +173,7 @@ class App:
             skipped=stages.aside.skipped,
             verdicts=verdicts,
             weighed=weighed,
+            drifted={name: off for router in stages.weighing.values() for name, off in router.drifted().items()},
             labels=stages.labels.state(),
         )
         text = told.encode()

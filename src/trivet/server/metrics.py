@@ -157,6 +157,7 @@ class Metrics:
         skipped: Mapping[str, int] = _NO_COUNTS,
         verdicts: Mapping[str, Verdicts] = _NO_VERDICTS,
         weighed: Mapping[str, Mapping[str, int]] = _NO_ENDS,
+        drifted: Mapping[str, bool] = MappingProxyType({}),  # it cannot be changed
         labels: LabelsState | None = None,
     ) -> str:
         """Write everything in Prometheus's text format (version 0.0.4).
@@ -168,6 +169,7 @@ class Metrics:
             skipped: what was not begun there of the work on the side, by kind.
             verdicts: what models said there of requests that were to be routed, by policy.
             weighed: how requests ended there whose answers were weighed, by policy and end.
+            drifted: of those policies, whether answers agree otherwise than before.
             labels: how labels stand there.
         """
         lines: list[str] = []
@@ -212,6 +214,10 @@ class Metrics:
         ends: Counter[Labels] = Counter({(p, end): n for p, told in weighed.items() for end, n in told.items()})
         words = "Requests whose answers were weighed, by how that ended: docs/cascades.md."
         _counter(lines, "trivet_cascade_total", words, ("policy", "end"), ends)
+        words = "1: cheap answers agree on another share of the requests than before."
+        _gauge(
+            lines, "trivet_cascade_drift", words, ("policy",), Counter({(p,): int(off) for p, off in drifted.items()})
+        )
         if labels is not None:
             _learning(lines, labels, skipped)
         return "\n".join(lines) + "\n"

@@ -18,6 +18,9 @@ MOST_CHARS = 100_000
 SHORT = 60
 """Characters of what may be an answer by itself."""
 
+MOST_POWER = 30
+"""Of ten, in a number."""
+
 Kind = Literal["letter", "number", "words"]
 
 
@@ -116,6 +119,8 @@ def _number(plain: str) -> Fraction | None:
         return None
     sign, other, digits, power, below = found.groups()
     value = Fraction(digits.replace(",", ""))
+    if power and abs(int(power)) > MOST_POWER:
+        return None
     if power:
         value *= Fraction(10) ** int(power)
     if below:

@@ -206,3 +206,34 @@ def test_a_calibration_without_answers_leaves_cascades_to_the_training(tmp_path:
     router.save(tmp_path / "own.trv")
     _, _, told = made(tmp_path, 'quality = "0.9"\n', router=tmp_path / "own.trv")
     assert "labels of the outcomes of training." in told[0]
+
+
+def test_where_answers_agree_no_more_all_go_to_the_large_one_and_some_are_tried(tmp_path: Path) -> None:
+    router, found, told = made(tmp_path, 'quality = "0.9"\n')
+    text = read_outcomes(answers(tmp_path / "some", n=60, seed=5)).prompts.texts
+    texts = [one for one in text if not router._floors["p"]._made[None].at_once(one)]
+
+    async def asked(count: int, *, agree: bool) -> list[tuple[str, int]]:
+        ends = []
+        for i in range(count):
+            same = {name: (f"{i}" if agree else f"{name} {i}", 60) for name in found.pool[:-1]}
+            served, called = await one(router, found, texts[i % len(texts)], same)
+            ends.append((served, len(called)))
+        return ends
+
+    assert {served for served, _ in asyncio.run(asked(1100, agree=True))} == {"ta"}
+    assert not router.drifted()["p"]
+    before = asyncio.run(asked(300, agree=False))
+    assert router.drifted()["p"]
+    assert "Policy 'p': cheap answers agree on another share of the requests than before" in told[-1]
+    assert "All go to the large one meanwhile, and one in 10 to both." in told[-1]
+    assert before[-1] == ("tlarge", 1)
+    after = asyncio.run(asked(100, agree=True))
+    assert {served for served, _ in after} == {"tlarge"}, "whoever is tried is not served"
+    assert sum(called > 1 for _, called in after) == 10
+    asyncio.run(asked(2500, agree=True))
+    assert not router.drifted()["p"]
+    assert told[-1] == "Policy 'p': cheap answers agree as often as before again."
+    same = CascadeRouter(("p",), None)
+    same.follow(router)
+    assert same._drifts["p"] is not router._drifts["p"], "another configuration is another rate"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trivet.config import Settings, embedder_kind
 from trivet.routing.cascade.agreement import Agreement
+from trivet.routing.cascade.drift import Drift
 from trivet.routing.cascade.floors import Floors
 from trivet.routing.cascade.formed import flaw
 from trivet.routing.triangle.router import words_of
@@ -36,6 +37,14 @@ NONE = -1
 """The code of an answer that is none, as `signals.py` has it."""
 
 
+PROBE = 10
+"""While answers agree otherwise than before, one request in so many is put to the cheap ones too, to see."""
+
+AGREES = "agrees"
+
+UNLIKE = "answers agree otherwise than before"
+
+
 class _Sides(NamedTuple):
     """Who is asked first, and who at last."""
 
@@ -53,6 +62,9 @@ class CascadeRouter:
         self._embedder, self._tell = embedder, tell
         self._agreement = Agreement(embedder)
         self._counts = {name: Counter(dict.fromkeys(ENDS, 0)) for name in policies}
+        self._drifts = {name: Drift() for name in policies}
+        self._digests: dict[str, str] = {}
+        self._turns: Counter[str] = Counter()
         self._floors: dict[str, Floors] = {}
         """Of the policies that hold a quality."""
 
@@ -65,6 +77,7 @@ class CascadeRouter:
                 made[policy.name] = rule
                 self._tell((await rule.live(None)).summary(policy.name))
         self._floors = made
+        self._digests = {p.name: p.digest + (made[p.name].digest if p.name in made else "") for p in policies}
 
     def digest(self, policy: str) -> str:
         """Give the digest of the router file; "": there is none."""
@@ -100,6 +113,7 @@ class CascadeRouter:
             live = await floors.of(request)
             same = (*live.names[:-1], live.names[-1]) == (*cheap, large)
             why = live.at_once(words_of(request)) if same else "not all of the pool can answer"
+            why = why or self._careful(policy)
             cheap = live.order if same else cheap
         if why:
             self._count(policy, "unasked")
@@ -110,6 +124,36 @@ class CascadeRouter:
         self, request: Request, policy: Policy, heard: Sequence[Heard], waiting: Sequence[str], *, last: bool
     ) -> Step:
         """Say what is next."""
+        step = await self._weighed(request, policy, heard, waiting, last=last)
+        if step.take is None and not step.relay:
+            return step
+        return self._watched(step, policy, heard)
+
+    def _careful(self, policy: Policy) -> str:
+        """Say why the cheap ones are not asked although they could be; "": they are, as one in `PROBE` is, to see."""
+        drift = self._drifts.get(policy.known_as or policy.name)
+        if drift is None or not drift.off:
+            return ""
+        self._turns[policy.name] += 1
+        return UNLIKE if self._turns[policy.name] % PROBE else ""
+
+    def _watched(self, step: Step, policy: Policy, heard: Sequence[Heard]) -> Step:
+        """Note whether cheap answers agree, and be careful where they do so more or less often than they did."""
+        drift, how = self._drifts.get(policy.known_as or policy.name), policy.cascade
+        assert how is not None
+        large = _sides(policy, how).large
+        if drift is None or not heard or any(one.body is None or one.target == large for one in heard):
+            return step  # what fails or is late says nothing of what models know
+        alone = len(how.cheap) * how.samples == 1  # then it is whether its answer is enough
+        if (alone or len(heard) > 1) and drift.note(yes=step.take is not None if alone else AGREES in step.found):
+            self._tell(_told(policy, drift))
+        if drift.off and policy.aim is not None and step.take is not None:
+            return Step(relay=large, why=UNLIKE, found=step.found)
+        return step
+
+    async def _weighed(
+        self, request: Request, policy: Policy, heard: Sequence[Heard], waiting: Sequence[str], *, last: bool
+    ) -> Step:
         how = policy.cascade
         assert how is not None
         cheap, large = _sides(policy, how)
@@ -186,10 +230,17 @@ class CascadeRouter:
         """Say how requests ended."""
         return self._counts
 
+    def drifted(self) -> Mapping[str, bool]:
+        """Say where answers agree otherwise than before."""
+        return {name: drift.off for name, drift in self._drifts.items()}
+
     def follow(self, before: Router) -> None:
         """Go on counting."""
         if isinstance(before, CascadeRouter):
             self._counts |= {n: counts for n, counts in before._counts.items() if n in self._counts}  # noqa: SLF001
+            # Other targets, or another rule, agree as they will: that is no drift.
+            same = [n for n in self._drifts if self._digests.get(n) == before._digests.get(n)]  # noqa: SLF001
+            self._drifts |= {n: before._drifts[n] for n in same if n in before._drifts}  # noqa: SLF001
 
     def _left(
         self, policy: Policy, heard: Sequence[Heard], most: list[int], flaws: list[str], found: tuple[str, ...]
@@ -206,6 +257,16 @@ class CascadeRouter:
         counts = self._counts.get(policy.known_as or policy.name)
         if counts is not None:
             counts[end] += 1
+
+
+def _told(policy: Policy, drift: Drift) -> str:
+    """Say to the operator what was noticed, or that it is over."""
+    name = policy.known_as or policy.name
+    if not drift.off:
+        return f"Policy {name!r}: cheap answers agree as often as before again."
+    words = f"Policy {name!r}: cheap answers agree on another share of the requests than before"
+    held = f" All go to the large one meanwhile, and one in {PROBE} to both." if policy.aim is not None else ""
+    return f"{words} ({drift.lately()}). A model was changed, or the traffic was: see the entries.{held}"
 
 
 def _sides(policy: Policy, how: CascadePolicy) -> _Sides:
@@ -247,7 +308,7 @@ def _found(flaws: Sequence[str], most: Sequence[int], sides: Sequence[Sequence[i
     told = []
     for i, why in enumerate(flaws):
         mine = next((side for side in sides if i in side), ())
-        said = "agrees" if len(mine) > 1 and i in most else "differs" if len(sides) > 1 else "well-formed"
+        said = AGREES if len(mine) > 1 and i in most else "differs" if len(sides) > 1 else "well-formed"
         told.append(why or said)
     return tuple(told)
 
