@@ -19,7 +19,7 @@ from trivet.upstream.http import dial
 from trivet.weights import Model, Store, find
 from trivet.weights.catalog import Packages
 
-WAIT_S = 120.0
+WAIT_S = 300.0
 """For a model to load on a machine that does other things too."""
 
 found = find("smollm2-135m-instruct")
