@@ -1,125 +1,127 @@
-"""A cheap model is swapped for a worse one without a word: how soon a cascade notices, on recorded answers.
+"""How soon alarms notice what they are for, and how often they are false: a part of `bench.online`.
 
-    python -m bench.drift /path/to/routing [--runs 100] [--out NAME]        two minutes
-
-DATA has prompts and outcomes with answers, as for `trivet route train`. Requests are prompts drawn by chance from those
-that both pairs of models answered; what is watched is whether the two cheap answers are the same. After a reference of
-1,000 requests and 500 or 9,000 more the first model's answers are those of another, worse one. In virtual time: no
-model is called. Then a hundred thousand requests without a swap, for each pair, count false alarms.
-
-Not here: the alarm (`routing/cascade/drift.py`), what a gateway does after it (`routing/cascade/router.py`).
+A small model is swapped for a worse one without a word, or a rate falls by a known size. Not here: what is done then.
 """
 
-import argparse
-import json
-import platform
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
-from bench.cascade import RESULTS
+from bench.traffic import PairOf, Row, Traffic
 from numpy.typing import NDArray
 
-from trivet.routing.cascade import signals
-from trivet.routing.cascade.drift import REFERENCE, Drift
-from trivet.routing.cascade.signals import NONE
-from trivet.routing.learned.data import Outcomes, read_outcomes
+from trivet.routing.online.drift import FALSE_EVERY, Alarm, Watch, rank, reference
+from trivet.routing.pool.logistic import Floats
 
-SWAPS = (
-    ("gpt-4o-mini-2024-07-18", "gemini-1.5-flash", "Meta-Llama-3-8B-Instruct"),
-    ("gpt-4o-mini-2024-07-18", "gemini-1.5-flash", "gemma-2-2b-it"),
-    ("gpt-4o-mini-2024-07-18", "gemini-1.5-flash", "claude-3-haiku-20240307"),
-    ("Meta-Llama-3.1-70B-Instruct", "gemini-1.5-flash", "Meta-Llama-3.1-8B-Instruct"),
-    ("Qwen1.5-72B-Chat", "Meta-Llama-3_1-8B-Instruct", "Qwen1.5-7B-Chat"),
+BEFORE = 8000
+"""Requests before a swap."""
+QUIET = 100_000
+"""Requests without one."""
+MOST_WAITED = 5000
+"""Requests after a swap that are looked at."""
+SHARES = (1.0, 0.2, 0.05)
+"""Of requests whose agreement is known."""
+
+
+class Signal(NamedTuple):
+    """What is looked at."""
+
+    name: str
+    share: float
+    """Of the requests."""
+    values: Callable[[Traffic, int], Floats]
+    """Of a model, by prompt."""
+    served: bool = False
+    """Whether it is of requests that the small model serves."""
+
+
+def _rank(traffic: Traffic, model: int) -> Floats:
+    ordered = sorted(traffic.lengths[:, 0].tolist())
+    return np.array([rank(ordered, x) for x in traffic.lengths[:, model]])
+
+
+def _spread(traffic: Traffic, model: int) -> Floats:
+    return np.abs(2.0 * _rank(traffic, model) - 1.0)
+
+
+def _agree(traffic: Traffic, model: int) -> Floats:
+    return traffic.agree[:, model]
+
+
+SIGNALS = (
+    *(Signal(f"agreement, {share:.0%} of requests", share, _agree) for share in SHARES),
+    Signal("length, where served", 1.0, _rank, served=True),
+    Signal("spread of lengths, where served", 1.0, _spread, served=True),
 )
-"""(the model that is swapped, the other cheap one, what comes in its place)"""
-
-BEFORE, AFTER, QUIET = (500, 9000), 3000, 100_000
 
 
-def agreement(read: Outcomes, one: str, other: str) -> dict[int, bool]:
-    """Say of each prompt that both answered whether their answers are the same."""
-    codes = np.full((len(read.prompts.pids), len(read.models)), NONE)
-    codes[read.prompt, read.model] = signals.codes(read.answers)
-    here = np.zeros(codes.shape, bool)
-    here[read.prompt, read.model] = True
-    a, b = read.models.index(one), read.models.index(other)
-    both = np.flatnonzero(here[:, a] & here[:, b] & (codes != NONE).any(1))
-    return {int(i): bool(codes[i, a] == codes[i, b] != NONE) for i in both}
+def swaps(traffic: Traffic, pair: PairOf, seed: int) -> Iterator[Row]:
+    """Swap the small model, which serves half of the requests, and let each signal run without a swap."""
+    gains = traffic.chances @ np.array([1.0, -1.0])
+    small = gains >= np.median(gains)
+    for which, worse in enumerate((pair.small, *pair.worse)):
+        model = which + 1 if which else 0
+        lost = traffic.scores[:, 0] - traffic.scores[:, model]
+        told = {"pair": pair.name, "seed": seed, "swapped": worse, "points": float(lost[small].mean() * 100)}
+        firsts: dict[str, int | None] = {}
+        for number, signal in enumerate(SIGNALS if pair.worse else ()):
+            rng = np.random.default_rng([seed, 1, which, number])
+            old, new = signal.values(traffic, 0), signal.values(traffic, model)
+            row = told | {"signal": signal.name, "served": float(small.mean())}
+            watch = Watch(towards="both" if signal.served else "down", collect=1000 if signal.share == 1.0 else 300)
+            served = small if signal.served else None
+            if not which:
+                row["false"] = sum(noticed for _, noticed in run(watch, old, signal.share, served, QUIET, rng))
+            else:
+                early = any(noticed for _, noticed in run(watch, old, signal.share, served, BEFORE, rng))
+                after = run(watch, new, signal.share, served, MOST_WAITED, rng)
+                firsts[signal.name] = next((at for at, noticed in after if noticed), None)
+                mean = (small if signal.served else np.ones(len(old), bool)).nonzero()
+                row |= {"delay": firsts[signal.name], "early": early, "was": float(old[mean].mean())}
+                row["is"] = float(new[mean].mean())
+            yield row
+        if which:
+            soon = [at for name, at in firsts.items() if at and name != SIGNALS[0].name and name != SIGNALS[2].name]
+            yield told | {"signal": "the first of 20 %, length and spread", "delay": min(soon, default=None)}
 
 
-def delay(before: NDArray[np.bool_], after: NDArray[np.bool_], seed: int, *, quiet: int) -> int | None:
-    """Give the requests after the swap until it is noticed; None: an alarm came before."""
-    random = np.random.default_rng(seed)
-    drift = Drift()
-    for yes in random.choice(before, REFERENCE + quiet):
-        if drift.note(yes=bool(yes)):
-            return None
-    for i, yes in enumerate(random.choice(after, AFTER), 1):
-        if drift.note(yes=bool(yes)):
-            return i
-    return AFTER
+def run(
+    watch: Watch, values: Floats, share: float, served: NDArray[np.bool_] | None, n: int, rng: np.random.Generator
+) -> Iterator[tuple[int, bool]]:
+    """Draw requests; gives the number of each that had the signal, and whether it raised the alarm."""
+    rows = rng.integers(0, len(values), n)
+    had = served[rows] if served is not None else rng.random(n) < share
+    listed = values.tolist()
+    for at in np.flatnonzero(had).tolist():
+        yield at + 1, watch.take(listed[rows[at]]) is not None
 
 
-def false_alarms(before: NDArray[np.bool_], seed: int) -> int:
-    """Count alarms without a swap."""
-    drift, alarms = Drift(), 0
-    for yes in np.random.default_rng(seed).choice(before, REFERENCE + QUIET):
-        alarms += drift.note(yes=bool(yes)) and drift.off
-    return alarms
+def delays(runs: int) -> Iterator[Row]:
+    """Say after how many values a fall of a rate is noticed, by how well the reference is known."""
+    for was in (0.5, 0.7, 0.9):
+        for drop in (0.05, 0.1, 0.15, 0.2, 0.3):
+            now = was - drop
+            entropy = now * math.log(now / was) + (1.0 - now) * math.log((1.0 - now) / (1.0 - was))
+            row: Row = {"was": was, "drop": drop, "limit": math.log(FALSE_EVERY) / entropy}
+            for known in (300, 1000, 8000):
+                took = []
+                for seed in range(runs):
+                    rng = np.random.default_rng([seed, known])
+                    alarm = Alarm(reference((rng.random(known) < was).astype(float).tolist()))
+                    for value in (rng.random(1000) < was).astype(float).tolist():
+                        alarm.take(value)
+                    later = (rng.random(MOST_WAITED) < now).astype(float).tolist()
+                    took.append(next((i for i, value in enumerate(later, start=1) if alarm.take(value)), MOST_WAITED))
+                row[f"of {known}"] = np.quantile(took, (0.5, 0.9)).tolist()
+            yield row
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--out", default="drift")
-    told = parser.parse_args()
-    read = read_outcomes(told.data)
-    rows: list[dict[str, Any]] = []
-    for swapped, other, worse in SWAPS:
-        was, now = agreement(read, swapped, other), agreement(read, worse, other)
-        prompts = sorted(set(was) & set(now))
-        before, after = (np.array([one[i] for i in prompts]) for one in (was, now))
-        for quiet in BEFORE:
-            delays = [delay(before, after, seed, quiet=quiet) for seed in range(told.runs)]
-            known = sorted(d for d in delays if d is not None)
-            rows.append(
-                {
-                    "swapped": swapped, "other": other, "for": worse, "prompts": len(prompts), "quiet": quiet,
-                    "agreed_before": round(float(before.mean()), 4), "agreed_after": round(float(after.mean()), 4),
-                    "noticed_after_median": float(np.median(known)),
-                    "noticed_after_p95": float(np.quantile(known, 0.95)),
-                    "within_300": round(float(np.mean([d <= 300 for d in known])), 4),
-                    "alarms_before": len(delays) - len(known), "false_alarms_in_100000": false_alarms(before, 1),
-                }
-            )  # fmt: skip
-            print(rows[-1], flush=True)
-    about = {"command": f"python -m bench.drift DATA --runs {told.runs}", "python": platform.python_version()}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{told.out}.json").write_text(json.dumps({**about, "swaps": rows}, indent=1) + "\n")
-    lines = [f"# A silent swap of a cheap model\n\n`{about['command']}`: requests until it is noticed.\n"]
-    heads = (
-        "swapped",
-        "for",
-        "beside",
-        "after",
-        "agreed before, after",
-        "median",
-        "95 %",
-        "within 300",
-        "false alarms",
-    )
-    lines += [f"| {' | '.join(heads)} |", "|---|---|---|---:|---:|---:|---:|---:|---:|"]
-    for r in rows:
-        cells = (
-            r["swapped"], r["for"], r["other"], f"{REFERENCE + r['quiet']:,}",
-            f"{r['agreed_before']:.1%}, {r['agreed_after']:.1%}", f"{r['noticed_after_median']:.0f}",
-            f"{r['noticed_after_p95']:.0f}", f"{r['within_300']:.0%}", str(r["false_alarms_in_100000"]),
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    (RESULTS / f"{told.out}.md").write_text("\n".join(lines) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def false_alarms(runs: int) -> Row:
+    """Count alarms in runs of 100,000 yes/no without a change, of a watch that gathers its own reference."""
+    counts = []
+    for seed in range(runs):
+        rng, watch = np.random.default_rng([seed, 5]), Watch()
+        values = (rng.random(QUIET) < (0.5, 0.7, 0.9)[seed % 3]).astype(float).tolist()
+        counts.append(sum(watch.take(value) is not None for value in values))
+    return {"runs": runs, "values": QUIET, "alarms": sum(counts), "most": max(counts)}
